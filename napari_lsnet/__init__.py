@@ -1,0 +1,1 @@
+"""The viewer side of napari-lsnet. Importing it loads neither Qt nor torch."""

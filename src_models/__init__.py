@@ -1,0 +1,1 @@
+"""Headless science of napari-lsnet: the level set equation, files and records. Importing it loads nothing heavy."""
