@@ -39,7 +39,7 @@ class LevelSetParameters(BaseModel):
     speed: Literal["edge", "region"] = _setting(
         "edge",
         "Speed",
-        "Edge: the front slows where the image changes. Region: it grows inside a grey-value range and shrinks outside it.",
+        "Edge: the front slows where the image changes. Region: it grows in a grey-value range and shrinks outside it.",
         "basic",
         preview=True,
     )
@@ -61,7 +61,8 @@ class LevelSetParameters(BaseModel):
     convection: float | None = _setting(
         None,
         "Pull to edges",
-        "Weight of convection: draws the front into the valley of the edge image. Empty means 2 for edge speed, 0 for region speed.",
+        "Weight of convection: draws the front into the valley of the edge image. "
+        "Empty means 2 for edge speed, 0 for region speed.",
         "basic",
         soft=(0, 5),
         ge=0,
@@ -69,7 +70,8 @@ class LevelSetParameters(BaseModel):
     lower: float | None = _setting(
         None,
         "Lower threshold",
-        "Region speed grows above this value. Empty means one third of the image's range, or no lower limit when only the upper one is given.",
+        "Region speed grows above this value. "
+        "Empty means one third of the image's range, or no lower limit when only the upper one is given.",
         "basic",
         unit="image value",
         preview=True,
@@ -77,7 +79,8 @@ class LevelSetParameters(BaseModel):
     upper: float | None = _setting(
         None,
         "Upper threshold",
-        "Region speed grows below this value. Empty means two thirds of the image's range, or no upper limit when only the lower one is given.",
+        "Region speed grows below this value. "
+        "Empty means two thirds of the image's range, or no upper limit when only the lower one is given.",
         "basic",
         unit="image value",
         preview=True,
@@ -85,7 +88,8 @@ class LevelSetParameters(BaseModel):
     sigma: float | tuple[float, ...] = _setting(
         1.0,
         "Blur before edges",
-        "Width of the Gaussian applied before the gradient; one value, or one per array axis. Larger ignores noise and blunts thin walls.",
+        "Width of the Gaussian applied before the gradient; one value, or one per array axis. "
+        "Larger ignores noise and blunts thin walls.",
         "basic",
         unit="mm",
         soft=(0, 3),
@@ -94,7 +98,8 @@ class LevelSetParameters(BaseModel):
     contrast: float = _setting(
         0.04,
         "Edge contrast",
-        "Gradient per mm, as a share of the grey-value range, at which the speed has fallen to one half. Smaller stops at weaker edges.",
+        "Gradient per mm, as a share of the grey-value range, at which the speed has fallen to one half. "
+        "Smaller stops at weaker edges.",
         "basic",
         soft=(0.001, 0.2),
         gt=0,
@@ -123,7 +128,8 @@ class LevelSetParameters(BaseModel):
     gradient: Literal["godunov", "osher_sethian", "central", "none"] = _setting(
         "godunov",
         "Gradient of the balloon",
-        "godunov solves; osher_sethian is ITK's; central and none reproduce the paper's code and slides and do not propagate a front reliably.",
+        "godunov solves; osher_sethian is ITK's; central and none reproduce the paper's code and slides "
+        "and do not propagate a front reliably.",
         "advanced",
     )
     order: Literal[1, 2] = _setting(
@@ -173,7 +179,8 @@ class LevelSetParameters(BaseModel):
     edge_preset: Literal["normalised", "paper"] = _setting(
         "normalised",
         "Edge indicator",
-        "normalised: independent of the image's units; paper: 1 / (1 + |grad I|^2), without blur, for images scaled to [0, 1].",
+        "normalised: independent of the image's units; "
+        "paper: 1 / (1 + |grad I|^2), without blur, for images scaled to [0, 1].",
         "edge",
         preview=True,
     )
@@ -198,14 +205,16 @@ class LevelSetParameters(BaseModel):
     value_range: tuple[float, float] | None = _setting(
         None,
         "Grey-value range",
-        "Smallest and largest value of the region of interest. Empty means taken from the image; the record stores the numbers.",
+        "Smallest and largest value of the region of interest. "
+        "Empty means taken from the image; the record stores the numbers.",
         "edge",
         unit="image value",
     )
     region: Literal["threshold", "chan_vese", "probability"] = _setting(
         "threshold",
         "Region speed from",
-        "threshold: a grey-value range; chan_vese: the means inside and outside, every step; probability: an image in [0, 1].",
+        "threshold: a grey-value range; chan_vese: the means inside and outside, every step; "
+        "probability: an image in [0, 1].",
         "region",
         preview=True,
     )
