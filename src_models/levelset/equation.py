@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.redistancing import redistance
 from src_models.levelset.stencils import (
     Gradient,
     Neighbourhood,
+    around,
     backward,
     central,
     central_norm,
@@ -189,3 +191,57 @@ def largest_rate(n: Neighbourhood, speeds: Speeds, parameters: LevelSetParameter
         rate = rate + parameters.convection_weight / n.spacing[axis] * speeds.convection[axis].abs()
     rate = rate + 2 * parameters.curvature * inverse_squares * speeds.curvature
     return float(rate.max())
+
+
+def constrained(u: Tensor, spacing: Sequence[float], walls: Tensor | None, pins: Tensor | None) -> Tensor:
+    """U with u <= -min(h)/2 on walls and u >= min(h)/2 on pins; a pin on a wall is a pin."""
+    half = min(spacing) / 2
+    if walls is not None:
+        u = torch.where(walls, u.clamp(max=-half), u)
+    if pins is not None:
+        u = torch.where(pins, u.clamp(min=half), u)
+    return u
+
+
+def explicit_step(
+    u: Tensor,
+    spacing: Sequence[float],
+    speeds: Speeds,
+    dt: float,
+    parameters: LevelSetParameters,
+    *,
+    band_width_mm: float | None,
+    walls: Tensor | None = None,
+    pins: Tensor | None = None,
+) -> Tensor:
+    """One step on every voxel of an array: the definition, differentiable, that every engine is held to.
+
+    Parameters
+    ----------
+    u : Tensor of shape (z, y, x) or (y, x)
+        Positive inside; a distance in mm near the front.
+    spacing : sequence of float
+        mm per array axis.
+    speeds : Speeds
+        Of every voxel, walls taken into account.
+    dt : float
+        In the units of the equation.
+    parameters : LevelSetParameters
+        Weights and forms; ``redistance_every`` is the caller's business but for 0.
+    band_width_mm : float or None
+        w: voxels at +-w stay, and u is clipped and redistanced; None for neither (then walls and pins alone act).
+    walls, pins : Tensor of bool, optional
+        Of the shape of u.
+
+    Returns
+    -------
+    Tensor
+        u after balloon, curvature and convection, walls and pins, redistancing, walls and pins.
+    """
+    moved = u + dt * rate_of_change(around(u, spacing), speeds, parameters).total
+    if band_width_mm is None:
+        return constrained(moved, spacing, walls, pins)
+    moved = torch.where(u.abs() < band_width_mm, moved.clamp(-band_width_mm, band_width_mm), u)
+    moved = constrained(moved, spacing, walls, pins)
+    moved = redistance(moved, spacing, band_width_mm, order=parameters.order)
+    return constrained(moved, spacing, walls, pins)

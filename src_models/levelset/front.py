@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src_models.levelset.equation import Speeds, Terms
+from src_models.levelset.equation import Speeds, Terms, constrained
 from src_models.levelset.measures import VoxelFit, front_density, total, voxel_fit
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.redistancing import SWEEPS, redistance_at
@@ -107,16 +107,8 @@ class Front:
     def constrain(self, walls: Tensor | None, pins: Tensor | None) -> None:
         """Take new walls and pins (flat bool tensors) and enforce them everywhere."""
         self.walls, self.pins = walls, pins
-        self.flat.copy_(self._constrained(self.flat, walls, pins))
+        self.flat.copy_(constrained(self.flat, self.spacing, walls, pins))
         self.rebuild()
-
-    def _constrained(self, u: Tensor, walls: Tensor | None, pins: Tensor | None) -> Tensor:
-        half = min(self.spacing) / 2
-        if walls is not None:
-            u = torch.where(walls, u.clamp(max=-half), u)
-        if pins is not None:
-            u = torch.where(pins, u.clamp(min=half), u)
-        return u
 
     def step(
         self,
@@ -172,7 +164,7 @@ class Front:
         if self.walls is None and self.pins is None:
             return
         walls, pins = (None if m is None else m.index_select(0, index) for m in (self.walls, self.pins))
-        self.flat.index_copy_(0, index, self._constrained(self.flat.index_select(0, index), walls, pins))
+        self.flat.index_copy_(0, index, constrained(self.flat.index_select(0, index), self.spacing, walls, pins))
 
     def _gather(self, parts: Sequence[Tensor], terms: Terms, dt: float, index: Tensor, change: Tensor) -> None:
         at = self.neighbourhood.sites.index if isinstance(self.neighbourhood, Packed) else index
