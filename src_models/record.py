@@ -1,6 +1,7 @@
 """What was done, so that it can be done again: parameters, changes while it ran, drawn inputs, hashes, versions.
 
-A record holds no patient data: no names, no paths outside its `local` block, no free text from files.
+A record holds no patient data: no names, no paths outside its `local` block, no free text from files. It is written
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -8,20 +9,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
+import os
 import platform
 import zlib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from src_models.errors import FileError
+from src_models.errors import FileError, SaveError
 
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
 SCHEMA = 1
+SUFFIX = ".lsnet.json"
+LARGEST_ARRAY = 8 * 2**30
+LARGEST_FILE = 512 * 2**20
 
 
 class StoredArray(BaseModel):
@@ -38,7 +45,7 @@ class StoredArray(BaseModel):
     def of(cls, array: NDArray[Any]) -> StoredArray:
         """Store an array; booleans take one bit each before compression."""
         plain = np.ascontiguousarray(array)
-        raw = np.packbits(plain).tobytes() if plain.dtype == bool else plain.tobytes()
+        raw = np.packbits(plain).tobytes() if plain.dtype.kind == "b" else plain.tobytes()
         packed = base64.b64encode(zlib.compress(raw, 6)).decode("ascii")
         return cls(shape=plain.shape, dtype=plain.dtype.str, sha256=content_hash(plain), data=packed)
 
@@ -50,23 +57,31 @@ class StoredArray(BaseModel):
         FileError
             Where the stored content does not fit its own shape or hash.
         """
-        dtype = np.dtype(self.dtype)
-        count = int(np.prod([int(n) for n in self.shape], dtype=object)) if self.shape else 1
-        expected = (count + 7) // 8 if dtype == bool else count * dtype.itemsize
         broken = FileError(
             "record-array", "The record is damaged", "a drawn input does not fit its hash", "Use an undamaged copy."
         )
-        if dtype.hasobject or expected > 8 * 2**30 or any(n < 0 for n in self.shape):
+        try:
+            dtype = np.dtype(self.dtype)
+        except (TypeError, ValueError) as error:
+            raise broken from error
+        if dtype.kind not in "buif" or any(n < 0 for n in self.shape):
+            raise broken
+        count = math.prod(self.shape)
+        one_bit = dtype.kind == "b"
+        expected = (count + 7) // 8 if one_bit else count * dtype.itemsize
+        if expected > LARGEST_ARRAY:
             raise broken
         try:
             stream = zlib.decompressobj()
+            # one byte more than declared is enough to see that the content is longer
             raw = stream.decompress(base64.b64decode(self.data, validate=True), expected + 1)
         except (ValueError, zlib.error) as error:
             raise broken from error
         if len(raw) != expected:
             raise broken
-        if dtype == bool:
-            flat: NDArray[Any] = np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool)
+        flat: NDArray[Any]
+        if one_bit:
+            flat = np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool)
         else:
             flat = np.frombuffer(raw, dtype).copy()
         restored = flat.reshape(self.shape)
@@ -141,22 +156,80 @@ class Record(BaseModel):
             Where it is missing, too large, or not a record.
         """
         name = path.name
-        hint = "Choose a file that ends in .lsnet.json."
+        hint = f"Choose a file that ends in {SUFFIX}."
         if not path.is_file():
             raise FileError("record-missing", f"The record {name} was not found", "", hint)
-        if path.stat().st_size > 512 * 2**20:
-            raise FileError("record-size", f"{name} is not read", "it is larger than 512 MB", hint)
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValueError as error:
+            if path.stat().st_size > LARGEST_FILE:
+                raise FileError("record-size", f"{name} is not read", "it is larger than 512 MB", hint)
+            text = path.read_bytes()
+        except OSError as error:
+            raise FileError("record-unreadable", f"{name} cannot be read", error.strerror or "", hint) from error
+        try:
+            content = json.loads(text)
+            number = content.get("schema_number") if isinstance(content, dict) else None
+            if isinstance(number, int) and number > SCHEMA:
+                raise FileError(
+                    "record-newer",
+                    f"{name} was written by a newer version of this program",
+                    f"its record format is {number}, this version reads up to {SCHEMA}",
+                    "Update napari-lsnet.",
+                )
+            return cls.model_validate(content)
+        except (ValueError, RecursionError) as error:
             raise FileError("record-broken", f"{name} is not a record of this program", "", hint) from error
+
+
+def record_path(saved: Path) -> Path:
+    """Where the record of a saved file lies: ``liver.nii.gz`` has ``liver.lsnet.json`` beside it."""
+    name = saved.name
+    for double in (".nii.gz", ".seg.nrrd", ".ome.tif", ".ome.tiff"):
+        if name.lower().endswith(double) and len(name) > len(double):
+            return saved.with_name(name[: -len(double)] + SUFFIX)
+    return saved.with_name(saved.stem + SUFFIX)
+
+
+def write_record(path: Path, record: Record, *, with_local: bool = True) -> None:
+    """Write a record as a whole or not at all; what was there before stays until the new one is complete.
+
+    Parameters
+    ----------
+    path : Path
+        The file, by custom from `record_path`.
+    record : Record
+        What to write.
+    with_local : bool
+        Whether to keep the block that belongs to this computer; leave it out of everything that is given away.
+
+    Raises
+    ------
+    SaveError
+        Where the folder is missing, full or may not be written.
+    """
+    partial = path.with_name(f".{uuid4().hex}.part")
+    try:
+        try:
+            with partial.open("x", encoding="utf-8", newline="\n") as file:
+                file.write(record.to_json(with_local=with_local))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise SaveError(
+            "record-not-saved",
+            f"The record {path.name} was not saved",
+            error.strerror or "the folder cannot be written",
+            "Choose another folder, or free some space.",
+        ) from error
 
 
 def content_hash(array: NDArray[Any]) -> str:
     """SHA-256 over dtype, shape and bytes of an array in C order."""
     plain = np.ascontiguousarray(array)
     digest = hashlib.sha256(f"{plain.dtype.str}{plain.shape}".encode())
-    digest.update(memoryview(plain).cast("B") if plain.size else b"")
+    digest.update(plain.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
