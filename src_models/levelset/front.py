@@ -124,13 +124,13 @@ class Front:
         redistancing and constraints.
         """
         active = self._active_sites()
-        index = active.index
+        index = active.positions
         before = self.flat.index_select(0, index)
         moved = self.neighbourhood.centre + dt * terms.total
         if self.width is not None:
             moved = moved.clamp(-self.width, self.width)
         if isinstance(self.neighbourhood, Packed):
-            self.flat.index_copy_(0, self.neighbourhood.sites.index, moved)
+            self.flat.index_copy_(0, self.neighbourhood.sites.positions, moved)
         else:
             self.flat.copy_(moved.reshape(-1))
         self._enforce(index)
@@ -167,7 +167,7 @@ class Front:
         self.flat.index_copy_(0, index, constrained(self.flat.index_select(0, index), self.spacing, walls, pins))
 
     def _gather(self, parts: Sequence[Tensor], terms: Terms, dt: float, index: Tensor, change: Tensor) -> None:
-        at = self.neighbourhood.sites.index if isinstance(self.neighbourhood, Packed) else index
+        at = self.neighbourhood.sites.positions if isinstance(self.neighbourhood, Packed) else index
         rest = parts[3]
         rest.index_add_(0, index, change)
         for part, term in zip(parts[:3], (terms.balloon, terms.curvature, terms.convection), strict=True):
@@ -208,7 +208,7 @@ class Front:
 
         flags = torch.zeros_like(self.flat, dtype=torch.bool)
         if isinstance(self.neighbourhood, Packed):
-            flags[self.neighbourhood.sites.index] = chosen
+            flags[self.neighbourhood.sites.positions] = chosen
         else:
             flags = chosen.reshape(-1)
         parts, count = label(flags.reshape(self.shape).cpu().numpy(), np.ones((3,) * len(self.shape)))

@@ -106,9 +106,9 @@ def redistance_at(
 ) -> None:
     """The same in place, at sites: equal to `redistance` where they hold the band and one face layer per sweep."""
     near, values = rescaled_near(Packed(flat, sites, spacing), tolerance)
-    flat.index_copy_(0, sites.index, values)
+    flat.index_copy_(0, sites.positions, values)
     for _ in range(sweeps):
-        flat.index_copy_(0, sites.index, swept(Packed(flat, sites, spacing), near, width, order))
+        flat.index_copy_(0, sites.positions, swept(Packed(flat, sites, spacing), near, width, order))
 
 
 def redistance_fully(u: Tensor, spacing: Sequence[float], band_width_mm: float, *, order: Literal[1, 2] = 2) -> Tensor:
@@ -145,5 +145,5 @@ def redistance_fully(u: Tensor, spacing: Sequence[float], band_width_mm: float, 
         sites = flags.grown(Sites(band, shape), count)
         fixed = held.index_select(0, sites.index)
         for _ in range(count):
-            flat.index_copy_(0, sites.index, swept(Packed(flat, sites, spacing), fixed, band_width_mm, order))
+            flat.index_copy_(0, sites.positions, swept(Packed(flat, sites, spacing), fixed, band_width_mm, order))
     return flat.reshape(shape)

@@ -114,35 +114,46 @@ class Sites:
     Parameters
     ----------
     index : Tensor of shape (N,)
-        Flat indices in C order, int64.
+        Flat indices in C order; kept as int32 where that holds every voxel.
     shape : tuple of int
         Of the array.
     """
 
     def __init__(self, index: Tensor, shape: tuple[int, ...]) -> None:
-        self.index = index
         self.shape = shape
         self.strides = tuple(int(torch.Size(shape[axis + 1 :]).numel()) for axis in range(len(shape)))
+        narrow = torch.int32 if torch.Size(shape).numel() < 2**31 else torch.int64
+        self.index = index.to(narrow)
+        self._positions: Tensor | None = index if index.dtype == torch.int64 else None
         self._coordinates: dict[int, Tensor] = {}
         self._steps: dict[Move, Tensor] = {}
+        self._reached: dict[tuple[Move, ...], Tensor] = {(): self.index}
 
     def coordinate(self, axis: int) -> Tensor:
-        """Index along `axis`, int64."""
+        """Index along `axis`."""
         if axis not in self._coordinates:
             self._coordinates[axis] = (self.index // self.strides[axis]) % self.shape[axis]
         return self._coordinates[axis]
 
+    @property
+    def positions(self) -> Tensor:
+        """Flat indices as int64, which writing needs."""
+        if self._positions is None:
+            self._positions = self.index.to(torch.int64)
+        return self._positions
+
     def neighbour(self, *moves: Move) -> Tensor:
         """Flat indices of the clamped neighbours."""
-        reached = self.index
-        for move in moves:
-            if move not in self._steps:
-                axis, k = move
-                here = self.coordinate(axis)
-                there = (here + k).clamp(0, self.shape[axis] - 1)
-                self._steps[move] = (there - here) * self.strides[axis]
-            reached = reached + self._steps[move]
-        return reached
+        if moves not in self._reached:
+            self._reached[moves] = self.neighbour(*moves[:-1]) + self._step(moves[-1])
+        return self._reached[moves]
+
+    def _step(self, move: Move) -> Tensor:
+        if move not in self._steps:
+            axis, k = move
+            here = self.coordinate(axis)
+            self._steps[move] = ((here + k).clamp(0, self.shape[axis] - 1) - here) * self.strides[axis]
+        return self._steps[move]
 
 
 class Packed(Neighbourhood):
@@ -231,7 +242,7 @@ def mixed(n: Neighbourhood, a: int, b: int) -> Tensor:
 
 def minmod(a: Tensor, b: Tensor) -> Tensor:
     """0 where the signs differ, else the one of smaller magnitude."""
-    return torch.where(a * b <= 0, torch.zeros_like(a), torch.where(a.abs() < b.abs(), a, b))
+    return torch.minimum(a, b).clamp(min=0) + torch.maximum(a, b).clamp(max=0)
 
 
 def one_sided(n: Neighbourhood, axis: int, order: Literal[1, 2]) -> tuple[Tensor, Tensor]:
@@ -271,10 +282,11 @@ def upwind_norm(
         Of the one-sided differences.
     """
     total = torch.zeros_like(n.centre)
+    towards = torch.where(growing, torch.ones_like(total), -torch.ones_like(total))
     for axis in n.axes:
         minus, plus = one_sided(n, axis, order)
-        from_plus = torch.where(growing, plus.clamp(min=0), plus.clamp(max=0)).square()
-        from_minus = torch.where(growing, minus.clamp(max=0), minus.clamp(min=0)).square()
+        from_plus = (towards * plus).clamp(min=0).square()
+        from_minus = (-towards * minus).clamp(min=0).square()
         total = total + (torch.maximum(from_plus, from_minus) if gradient == "godunov" else from_plus + from_minus)
     return total.sqrt()
 
