@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-slow lint screenshots bench clean
+.PHONY: help demo test test-slow lint docs screenshots bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ lint: $(PACKAGES) ## style, types, import rules, manifest
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/npe2 validate napari_lsnet/napari.yaml
+
+docs: $(PACKAGES) ## the pages of docs/ that are made from the code
+	@PYTHONPATH=. $(BIN)/python docs/make_parameters.py
 
 screenshots: $(WINDOW) ## the pictures of docs/, from the real window
 	@eval "$(ON_SCREEN) env QT_API=pyqt6 $(BIN)/python docs/make_screenshots.py"
