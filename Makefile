@@ -112,7 +112,7 @@ $(VENV)/bin/python:
 $(PACKAGES): $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing the packages (some minutes, once)"
 	@$(BIN)/python -m pip install -qq -c constraints.txt pip
-	@$(BIN)/python -m pip install -qq -c constraints.txt --editable . --group test
+	@$(BIN)/python -m pip install -qq -c constraints.txt --editable . --group dev
 	@touch $@
 
 $(WINDOW): $(PACKAGES)

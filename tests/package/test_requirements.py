@@ -127,5 +127,8 @@ def test_constraints_pin_exact_public_versions() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins)
     assert "torch==2.13.0" in pins
     pinned = {canonicalize_name(pin.split("==")[0]) for pin in pins}
-    wanted = {canonicalize_name(requirement.name) for requirement in (*BASE, *map(Requirement, GROUPS["test"]))}
+    wanted = {
+        canonicalize_name(requirement.name)
+        for requirement in (*BASE, *map(Requirement, GROUPS["test"] + GROUPS["lint"]))
+    }
     assert wanted <= pinned
