@@ -17,6 +17,8 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal  # type: ignore[attr-defined
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QSizePolicy, QWidget
 from superqt import QDoubleSlider, QElidingLabel
 
+from napari_lsnet.theme import colours
+
 # Names that people know better than the words in a record.
 _CHOICE_WORDS = {
     "chan_vese": "Chan-Vese",
@@ -318,7 +320,7 @@ class _Line(QLineEdit):
             self._step(steps)
 
     def mark(self, wrong: str) -> None:
-        self.setStyleSheet("QLineEdit { border: 1px solid #d98218; }" if wrong else "")
+        self.setStyleSheet(f"QLineEdit {{ border: 1px solid {colours().warning}; }}" if wrong else "")
         self.setToolTip(wrong)
 
 

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_lsnet.compat import slider_units
 from napari_lsnet.transforms import (
     Region,
     conversion,
@@ -253,7 +254,7 @@ def not_finite_note(array: NDArray[Any]) -> str:
     if not missing + infinite:
         return ""
     return (
-        f"{missing + infinite} voxels hold no number ({missing} NaN, {infinite} infinite) and are treated as outside."
+        f"{missing + infinite} voxels hold no number ({missing} NaN, {infinite} infinite): replace them before a run."
     )
 
 
@@ -326,7 +327,7 @@ def region_for(layer: Image | Labels, viewer_dims: Dims, mode: Literal["volume",
         )
     # The sliders move in the viewer's units; napari takes the hidden axes alone, so this finds the slice it draws.
     inverse = np.linalg.inv(world_matrix(layer))
-    units = getattr(viewer_dims, "units", None)
+    units = slider_units(viewer_dims)
     point = np.array(viewer_dims.point[extra:] if extra >= 0 else (0.0,) * -extra + tuple(viewer_dims.point))
     if units is not None and len(units) >= layer.ndim:
         point = point * conversion(units[len(units) - layer.ndim :], layer.units)

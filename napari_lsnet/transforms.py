@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_lsnet.compat import locked_level
 from src_models.errors import GeometryError
 
 Region: TypeAlias = tuple[slice | int, ...]
@@ -103,7 +104,7 @@ def level_of(layer: Any) -> int:
     """The resolution level to work on: the one the user fixed, else the finest."""
     if not layer.multiscale:
         return 0
-    return int(getattr(layer, "locked_data_level", None) or 0)
+    return locked_level(layer)
 
 
 def shape_of(layer: Any, level: int) -> tuple[int, ...]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 
 import pytest
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+# What a test sets in napari's preferences or in ours must not reach the person who runs it, or the next run.
+USER_FOLDER = tempfile.mkdtemp(prefix="lsnet-tests-")
+atexit.register(shutil.rmtree, USER_FOLDER, ignore_errors=True)
+os.environ["NAPARI_CONFIG"] = os.path.join(USER_FOLDER, "napari.yaml")
+os.environ["XDG_CONFIG_HOME"] = USER_FOLDER
 
 HAS_SCREEN = not sys.platform.startswith("linux") or bool(
     os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
