@@ -1,0 +1,89 @@
+"""What the command line says: plain lines for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from src_models.geometry import Grid
+
+if TYPE_CHECKING:
+    from src_models.levelset.evolution import LevelSetResult, LevelSetState
+
+_INTERVAL_S = 0.2
+"""Between two JSON lines of progress: often enough to follow, seldom enough not to slow a quick run."""
+
+
+def write_json(content: Mapping[str, Any]) -> None:
+    """One JSON line on standard output, at once; numbers that are not finite become null."""
+    sys.stdout.write(json.dumps(_plain(content), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def say(*lines: str) -> None:
+    """Lines for people on standard output."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState], None]]:
+    """Show the states of a run: a bar on standard error for people, or JSON lines on standard output."""
+    if json_lines:
+        last = -math.inf
+
+        def show_json(state: LevelSetState) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _INTERVAL_S or state.stop_reason is not None:
+                last = now
+                write_json(
+                    {
+                        "event": "progress",
+                        "step": state.iteration,
+                        "fraction": state.fraction,
+                        "message": state.message,
+                        "notes": list(state.notes),
+                        "stop_reason": state.stop_reason,
+                        **state.values,
+                    }
+                )
+
+        yield show_json
+        return
+    from tqdm import tqdm
+
+    # without a terminal there is nobody to watch a bar, and its lines would fill a log
+    with tqdm(desc="level set", unit=" steps", disable=None, file=sys.stderr, leave=False) as bar:
+
+        def show_bar(state: LevelSetState) -> None:
+            bar.update(state.iteration - bar.n)
+            bar.set_postfix_str(state.message.partition(", ")[2], refresh=False)
+
+        yield show_bar
+
+
+def size_text(result: LevelSetResult, grid: Grid) -> str:
+    """The size of a result in the largest unit that is known: ml, mm2, or voxels where they have no size."""
+    if not grid.spacing_known:
+        return f"{int(result.mask.sum())} {'voxels' if grid.ndim == 3 else 'pixels'}"
+    millilitres = result.record.result.get("volume_ml")
+    if millilitres is not None:
+        return f"{millilitres:.2f} ml"
+    return f"{result.record.result['size_mm']:.1f} mm2"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
