@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from qtpy.QtCore import QCoreApplication, QObject, Qt, QThreadPool, Signal
+from qtpy.QtCore import QCoreApplication, QObject, Qt, QThreadPool, Signal  # type: ignore[attr-defined]
 
 from src_models.errors import LsnetError
 from src_models.progress import Progress
@@ -166,7 +166,9 @@ def cancel_all(queue: JobQueue, seconds: float = 2.0) -> None:
     """Cancel every job and wait until the workers are free, or the time is over."""
     for job in queue.jobs:
         job.cancel()
-    QThreadPool.globalInstance().waitForDone(int(seconds * 1000))
+    pool = QThreadPool.globalInstance()
+    if pool is not None:
+        pool.waitForDone(int(seconds * 1000))
 
 
 class Job(QObject):

@@ -1,0 +1,1 @@
+"""The level set widget: grow a contour on an image, watch it, steer it, accept it."""

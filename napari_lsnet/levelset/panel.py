@@ -1,0 +1,448 @@
+"""The level set panel: choose an image and a start, see the speed, run, steer, and accept."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_lsnet.forms import ParameterForm
+from napari_lsnet.jobs import Ending, JobState, Update
+from napari_lsnet.layer_combo import LayerCombo
+from napari_lsnet.levelset import words
+from napari_lsnet.levelset.accept import Accepted, accept_into, accept_into_new
+from napari_lsnet.levelset.controls import Controls, Standing
+from napari_lsnet.levelset.inputs import Inputs, section_title, wrapped_line
+from napari_lsnet.levelset.picture import is_live
+from napari_lsnet.levelset.preview import SpeedPreview, contrast_at
+from napari_lsnet.levelset.replay_text import as_command_line, as_python
+from napari_lsnet.levelset.request import Request, memory_needed
+from napari_lsnet.levelset.run import run_of
+from src_models.errors import InputError, LsnetError
+from src_models.levelset.parameters import LevelSetParameters
+
+if TYPE_CHECKING:
+    import napari
+
+    from src_models.levelset.evolution import LevelSetResult
+
+_VISIBLE = {
+    "lower": lambda p: p.speed == "region",
+    "upper": lambda p: p.speed == "region",
+    "sigma": lambda p: p.speed == "edge",
+    "contrast": lambda p: p.speed == "edge" and p.edge_preset == "normalised",
+    "convection": lambda p: p.speed == "edge",
+    "edge": lambda p: p.speed == "edge",
+    "region": lambda p: p.speed == "region",
+}
+
+
+class LevelSetPanel(QWidget):
+    """The dock widget *Level set: grow a contour*.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose layers it works on.
+    parent : QWidget, optional
+        The usual.
+    """
+
+    def __init__(self, viewer: napari.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._run = run_of(viewer)
+        self._accepted: list[Accepted] = []
+        self._inputs_changed = False
+        self._wants_accept = False
+        self._invalid = ""
+        self._report = ""
+        self._kept: tuple[Request, LevelSetResult] | None = None
+        self._picking: Any = None
+        self._build()
+        self._connect()
+        self._on_inputs()
+        if self._run.result is not None and self._run.request is not None:
+            self._kept = (self._run.request, self._run.result)
+        self._follow()
+
+    # ---- layout
+
+    def _build(self) -> None:
+        viewer = self._viewer
+        self.inputs = Inputs(viewer)
+        self.form = ParameterForm(LevelSetParameters, visible_when=_VISIBLE)
+        self.neck_line = wrapped_line()
+        self.preview_button = QPushButton("Show speed")
+        self.preview_button.setCheckable(True)
+        self.preview_button.setToolTip("The speed on the slice on show, as a layer that follows the fields")
+        self.pick_button = QPushButton("Pick edge")
+        self.pick_button.setCheckable(True)
+        self.pick_button.setToolTip("Click on the border of the structure: the speed falls to one half there")
+        self.forecast_line = wrapped_line()
+        self.controls = Controls(
+            LayerCombo(viewer, _is_target, nothing="new layer", may_be_empty=True),
+        )
+        upper = QWidget()
+        rows = QVBoxLayout(upper)
+        rows.setContentsMargins(2, 2, 8, 2)
+        rows.setSpacing(4)
+        rows.addWidget(self.inputs)
+        rows.addWidget(section_title("Equation"))
+        rows.addWidget(self.form)
+        rows.addWidget(self.neck_line)
+        tools = QHBoxLayout()
+        tools.setSpacing(3)
+        tools.addWidget(self.preview_button)
+        tools.addWidget(self.pick_button)
+        rows.addLayout(tools)
+        rows.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setWidget(upper)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(6, 4, 6, 6)
+        outer.setSpacing(4)
+        outer.addWidget(scroll, 1)
+        outer.addWidget(self.forecast_line)
+        outer.addWidget(self.controls)
+        self.setMinimumWidth(300)
+        self._preview = SpeedPreview(viewer, self)
+
+    def _connect(self) -> None:
+        self.inputs.changed.connect(self._on_inputs)
+        self.inputs.moved.connect(self._redraw_preview)
+        self.inputs.refused.connect(self._refuse)
+        self.form.changed.connect(self._on_parameters)
+        self.form.invalid.connect(self._on_invalid)
+        self.preview_button.toggled.connect(self._redraw_preview)
+        self.pick_button.toggled.connect(self._on_pick)
+        self._preview.told.connect(self._on_preview_told)
+        self._run.changed.connect(self._follow)
+        self._run.updated.connect(self._on_updated)
+        self._run.ended.connect(self._on_ended)
+        controls = self.controls
+        for signal, action in (
+            (controls.run, self.run),
+            (controls.step, self.step),
+            (controls.rewind, self.rewind),
+            (controls.cancel, self.cancel),
+            (controls.accept, self.accept),
+            (controls.undo, self.undo),
+            (controls.copy_python, self.copy_python),
+            (controls.copy_command, self.copy_command),
+            (controls.save_record, self.save_record),
+            (controls.copy_report, self._copy_report),
+        ):
+            signal.connect(action)
+
+    # ---- what the person does
+
+    def run(self) -> None:
+        """Run, pause, resume or continue, whatever the state allows."""
+        state = self._run.state
+        if state is JobState.RUNNING:
+            self._run.pause()
+        elif state is JobState.PAUSED:
+            self._run.resume()
+        else:
+            self._begin(None)
+
+    def step(self, count: int = 1) -> None:
+        """Take some steps and rest."""
+        if self._run.is_busy:
+            self._run.step(count)
+        else:
+            self._begin(count + 1)  # the first report is the start itself
+
+    def rewind(self) -> None:
+        """Back to the start."""
+        self._wants_accept = False
+        self._kept = None
+        self.controls.plot.clear()
+        self._run.rewind()
+        if not self._run.is_busy:
+            self.controls.tell("Back at the start.")
+        self._follow()
+
+    def cancel(self) -> None:
+        """Stop and keep what was reached."""
+        self._run.cancel()
+
+    def accept(self) -> None:
+        """Write the contour into the chosen labels layer; a run that is under way is stopped first."""
+        if self._run.is_busy:
+            self._wants_accept = True
+            self._run.cancel()
+            return
+        self._wants_accept = False
+        request, result = self._run.request, self._run.result
+        if request is None or result is None:
+            return
+        value = self.controls.label.value()
+        target = self.controls.targets.layer
+        try:
+            if not result.mask.any():
+                raise InputError("accept-empty", "Nothing is inside", "", "Rewind and start from larger seeds.")
+            if target is None:
+                accepted = accept_into_new(self._viewer, request, result, "Level set", value)
+            else:
+                accepted = accept_into(target, request, result, value)
+        except LsnetError as error:
+            self._refuse(str(error))
+            return
+        self._accepted.append(accepted)
+        self._kept = (request, result)
+        self._run.clear()
+        self.controls.targets.choose(accepted.layer)
+        kept = f" {accepted.kept:,} voxels of other labels were left alone." if accepted.kept else ""
+        self.controls.tell(
+            f"Accepted: {accepted.written:,} voxels are label {value} of {accepted.layer.name!r} now.{kept}"
+        )
+        self._follow()
+
+    def undo(self) -> None:
+        """Take the last Accept back."""
+        if not self._accepted:
+            return
+        accepted = self._accepted.pop()
+        try:
+            accepted.take_back(self._viewer.layers)
+        except LsnetError as error:
+            self._refuse(str(error))
+        else:
+            self.controls.tell(f"Taken back: label {accepted.value} of {accepted.layer.name!r}.")
+        self._follow()
+
+    def copy_python(self) -> None:
+        """The last result as a Python script, to the clipboard."""
+        if self._kept is not None:
+            self._copy(as_python(*self._kept), "The script is in the clipboard.")
+
+    def copy_command(self) -> None:
+        """The last result as a command line, to the clipboard."""
+        if self._kept is not None:
+            self._copy(as_command_line(*self._kept), "The command line is in the clipboard.")
+
+    def save_record(self) -> None:
+        """Ask for a file and write the record of the last result."""
+        if self._kept is None:
+            return
+        request, result = self._kept
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save record", "result.lsnet.json", "Records (*.lsnet.json)")
+        if not chosen:
+            return
+        from src_models.record import write_record
+
+        try:
+            write_record(Path(chosen), request.complete(result.record))
+        except LsnetError as error:
+            self._refuse(str(error))
+            return
+        self.controls.tell(f"Saved: {Path(chosen).name}.")
+
+    # ---- what the inputs cause
+
+    def _begin(self, steps: int | None) -> None:
+        try:
+            parameters = self.form.value()
+            if self._can_continue() and self._run.request is not None and self._run.result is not None:
+                request = self._run.request.going_on(self._run.result, parameters)
+            else:
+                request = self.inputs.request(parameters)
+        except LsnetError as error:
+            self._refuse(str(error))
+            return
+        self._inputs_changed = False
+        self._kept = None
+        self.controls.plot.clear()
+        curve, three = self.controls.size_curve, request.image.ndim == 3
+        known = request.volume.spacing_known
+        curve.unit = ("ml" if three else "mm\N{SUPERSCRIPT TWO}") if known else ("voxels" if three else "pixels")
+        self.controls.rate_curve.unit = f"{request.volume.unit}/time"
+        self.controls.tell("Preparing: the speed image and the start...")
+        self._run.start(request, steps=steps)
+
+    def _on_inputs(self) -> None:
+        self._inputs_changed = True
+        self._tell_forecast()
+        self._redraw_preview()
+        self._follow()
+
+    def _on_parameters(self, parameters: LevelSetParameters) -> None:
+        self._invalid = ""
+        self._run.send(parameters)
+        self._tell_forecast()
+        self._redraw_preview()
+        self._follow()
+
+    def _on_invalid(self, message: str) -> None:
+        self._invalid = message
+        self._follow()
+
+    def _redraw_preview(self, _on: Any = None) -> None:
+        if not self.preview_button.isChecked():
+            self._preview.hide()
+            return
+        region = self.inputs.region()
+        if region is not None and not self._invalid:
+            self._preview.show(self.inputs.image.layer, self.inputs.extent.mode, region, self.form.value())
+
+    def _on_preview_told(self, message: str) -> None:
+        self.preview_button.setToolTip(message or "The speed on the slice on show, as a layer that follows the fields")
+        if message:
+            self.controls.tell(message)
+
+    def _on_pick(self, on: bool) -> None:
+        callbacks = self._viewer.mouse_drag_callbacks
+        if not on:
+            if self._picking in callbacks:
+                callbacks.remove(self._picking)
+            self._picking = None
+            return
+
+        def pick(_viewer: Any, event: Any) -> None:
+            self._pick_at(event.position)
+            self.pick_button.setChecked(False)
+
+        self._picking = pick
+        callbacks.append(pick)
+        self.controls.tell("Click on the border of the structure.")
+
+    def _pick_at(self, position: Any) -> None:
+        layer, region = self.inputs.image.layer, self.inputs.region()
+        if region is None:
+            return
+        try:
+            parameters = self.form.value()
+            index = tuple(int(np.floor(x + 0.5)) for x in layer.world_to_data(position))
+            span = self._preview.value_range(layer, region, parameters)
+            contrast = contrast_at(layer, region, index, span, parameters)
+        except LsnetError as error:
+            self._refuse(str(error))
+            return
+        self.form.set_value(parameters.model_copy(update={"speed": "edge", "contrast": float(f"{contrast:.4g}")}))
+        self.controls.tell(f"Edge contrast {contrast:.3g}: the speed is one half where you clicked.")
+
+    # ---- what the run causes
+
+    def _on_updated(self, update: Update) -> None:
+        request = self._run.request
+        if request is None:
+            return
+        state: Any = update.report
+        plot, three = self.controls.plot, request.image.ndim == 3
+        known = request.volume.spacing_known
+        for values in update.history:
+            size = values["size"] / 1000.0 if three and known else values["size"]
+            plot.add(values["time"], size, values["rate"])
+        plot.update()
+        size_text = words.size_text(state.size, state.volume_ml, request.volume, request.image.ndim)
+        notes = " ".join(update.notes)
+        self.controls.tell(f"{words.running_text(state, size_text)} {notes}".strip())
+
+    def _on_ended(self, ending: Ending) -> None:
+        if ending.state is JobState.FAILED:
+            self._report = ending.details
+            self._wants_accept = False
+            self._refuse(ending.message, details=bool(ending.details))
+            return
+        request, result = self._run.request, self._run.result
+        if request is None or result is None:
+            self.controls.tell("Cancelled before the first step.")
+            return
+        self._kept = (request, result)
+        if result.stop_reason == "leak":
+            self.controls.plot.truncate(result.time)
+        size = float(result.record.result.get("size_mm", 0.0))
+        ml = size / 1000.0 if request.image.ndim == 3 else None
+        text = words.stop_text(result, words.size_text(size, ml, request.volume, request.image.ndim))
+        self.controls.tell(text, warning=result.stop_reason in ("leak", "vanished", "filled", "stalled"))
+        if self._wants_accept:
+            self.accept()
+
+    def _can_continue(self) -> bool:
+        result = self._run.result
+        return (
+            result is not None
+            and not self._inputs_changed
+            and result.stop_reason not in ("vanished", "filled")
+            and not self._run.is_busy
+        )
+
+    def _follow(self) -> None:
+        """Buttons and lines follow the state."""
+        reason = self.inputs.why_not() or self._invalid
+        busy = self._run.is_busy
+        self.controls.follow(
+            Standing(
+                state=self._run.state,
+                can_run=not reason,
+                can_continue=not reason and self._can_continue(),
+                has_result=self._kept is not None,
+                can_rewind=self._run.result is not None,
+                can_undo=bool(self._accepted),
+            )
+        )
+        self.controls.accept_button.setEnabled(
+            self.controls.accept_button.isEnabled() and (busy or self._run.result is not None)
+        )
+        self.inputs.lock(busy)
+        volume = self.inputs.volume
+        if volume is not None:
+            with suppress(LsnetError):
+                self.neck_line.setText(words.neck_text(self.form.value(), self.inputs.ndim, volume.unit))
+        if self._run.waits_for:
+            self.controls.tell(f"Waiting: {self._run.waits_for} is running on this device.")
+        elif reason and not busy and self._run.result is None:
+            self.controls.tell(reason)
+        elif not busy and self._run.result is None and self._run.state is JobState.IDLE and not self._accepted:
+            self.controls.tell("Ready: press Run.")
+
+    def _tell_forecast(self) -> None:
+        volume, region = self.inputs.volume, self.inputs.region()
+        if volume is None or region is None:
+            self.forecast_line.setText("")
+            return
+        import psutil
+
+        shape = tuple(part.stop - part.start for part in region if isinstance(part, slice))
+        needed = memory_needed(shape, volume.dtype)
+        text, _ = words.memory_text(needed, psutil.virtual_memory().available, int(np.prod(shape)))
+        self.forecast_line.setText(text)
+
+    # ---- words
+
+    def _refuse(self, message: str, *, details: bool = False) -> None:
+        from napari.utils.notifications import show_warning
+
+        self.controls.tell(message, warning=True, details=details)
+        show_warning(message)
+
+    def _copy(self, text: str, told: str) -> None:
+        clipboard = QApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(text)
+        self.controls.tell(told)
+
+    def _copy_report(self) -> None:
+        self._copy(self._report, "The report is in the clipboard.")
+
+
+def _is_target(layer: Any) -> bool:
+    from napari.layers import Labels
+
+    return isinstance(layer, Labels) and not is_live(layer)

@@ -1,0 +1,220 @@
+"""What a run needs, read from the layers once, before it begins: nothing in it changes when layers do."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_lsnet.layers import LayerVolume, describe_layer, patient_grid, read_region, region_for
+from napari_lsnet.seeds import labels_to_mask, points_to_seeds, shapes_to_seeds
+from napari_lsnet.transforms import Region
+from src_models.errors import InputError
+from src_models.levelset.parameters import LevelSetParameters
+
+if TYPE_CHECKING:
+    from src_models.levelset.evolution import LevelSetResult, LevelSetState
+    from src_models.levelset.initial import Seeds
+    from src_models.record import Record
+
+BYTES_PER_VOXEL = 60
+"""Of a run, beside the image: u, speeds and their gradients, the band; measured on the largest samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where the contour starts.
+
+    Attributes
+    ----------
+    layer : Points, Shapes or Labels
+        What was drawn.
+    radius : float
+        Of points and lines, in mm.
+    label : int or None
+        The label that counts; None for all.
+    swapped : bool
+        Whether the inside is everything but the seeds.
+    """
+
+    layer: Any
+    radius: float
+    label: int | None = None
+    swapped: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What the layer is: "points", "shapes" or "labels"."""
+        return type(self.layer).__name__.lower()
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A run of the level set on part of a layer.
+
+    Attributes
+    ----------
+    source : Image
+        The layer the image was read from; only to place the result.
+    volume : LayerVolume
+        What it was when it was read.
+    region : tuple of slice or int
+        Which part, per data axis.
+    image : ndarray
+        Of the region, a copy.
+    initial : ndarray or Seeds
+        Where the front begins.
+    start : Start
+        From what it was drawn.
+    parameters : LevelSetParameters
+        Of the first step.
+    continues : LevelSetResult or None
+        The run that this one goes on from.
+    """
+
+    source: Any
+    volume: LayerVolume
+    region: Region
+    image: NDArray[Any]
+    initial: NDArray[Any] | Seeds
+    start: Start
+    parameters: LevelSetParameters
+    continues: LevelSetResult | None = None
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """mm per axis of `image`."""
+        return self.volume.spacing_of(self.region)
+
+    @property
+    def path(self) -> Path | None:
+        """The file that the image layer came from, where it is one."""
+        found = getattr(self.source.source, "path", None)
+        return Path(str(found)) if found else None
+
+    def make(self) -> Generator[LevelSetState, Any, LevelSetResult]:
+        """The generator of the run; called in the worker, because it imports torch."""
+        from src_models.levelset import evolve
+
+        initial = self.initial if self.continues is None else self.continues.level_set
+        return evolve(self.image, initial, self.spacing, self.parameters)
+
+    def going_on(self, result: LevelSetResult, parameters: LevelSetParameters) -> Request:
+        """The same, from where another run ended."""
+        return replace(self, continues=result, parameters=parameters)
+
+    def complete(self, record: Record) -> Record:
+        """A record of the run with the place of the image and of its region."""
+        if record.source is None:
+            return record
+        grid = patient_grid(self.source)
+        whole = all(part == slice(0, n) for part, n in zip(self.region, self.volume.shape, strict=True))
+        region = [(part.start, part.stop) if isinstance(part, slice) else part for part in self.region]
+        update: dict[str, Any] = {"region": None if whole else region}
+        if grid is not None and grid.orientation_known:
+            update["index_to_patient"] = grid.index_to_patient.tolist()
+        local = {} if self.path is None else {"image": self.path.name}
+        return record.model_copy(update={"source": record.source.model_copy(update=update), "local": local})
+
+
+def whole_region(volume: LayerVolume) -> Region:
+    """All of an image, every time point and channel too: what a layer drawn on it covers."""
+    return tuple(slice(0, n) for n in volume.shape)
+
+
+def boxed(region: Region, box: tuple[slice, ...] | None, volume: LayerVolume) -> Region:
+    """A region cut down to a box with one slice per axis in space; pinned axes stay.
+
+    Raises
+    ------
+    InputError
+        Where nothing is left.
+    """
+    if box is None:
+        return region
+    by_axis = dict(zip(volume.spatial_axes, box, strict=True))
+    cut: list[slice | int] = []
+    for axis, part in enumerate(region):
+        if isinstance(part, slice) and axis in by_axis:
+            wanted = by_axis[axis]
+            start, stop = max(part.start, wanted.start), min(part.stop, wanted.stop)
+            if start >= stop:
+                raise InputError(
+                    "box-empty", "The box lies outside the image", "", "Draw it on the image, or clear it."
+                )
+            cut.append(slice(start, stop))
+        else:
+            cut.append(part)
+    return tuple(cut)
+
+
+def read_request(
+    source: Any,
+    dims: Any,
+    extent: str,
+    box: tuple[slice, ...] | None,
+    start: Start,
+    parameters: LevelSetParameters,
+) -> Request:
+    """Read image and start from their layers.
+
+    Parameters
+    ----------
+    source : Image or None
+        The image.
+    dims : napari Dims
+        Where the sliders stand.
+    extent : "volume" or "slice"
+        All of the image, or the slice on show.
+    box : tuple of slice, optional
+        One per axis in space.
+    start : Start
+        What was drawn.
+    parameters : LevelSetParameters
+        Of the run.
+
+    Raises
+    ------
+    InputError, GeometryError
+        One sentence each.
+    """
+    volume = describe_layer(source)
+    region = boxed(region_for(source, dims, extent), box, volume)  # type: ignore[arg-type]
+    initial = read_start(start, source, region, volume)
+    return Request(source, volume, region, read_region(source, region), initial, start, parameters)
+
+
+def read_start(start: Start, source: Any, region: Region, volume: LayerVolume) -> NDArray[Any] | Seeds:
+    """The seeds of a region, as `evolve` takes them."""
+    if start.layer is None:
+        raise InputError(
+            "start-none", "There is nothing to start from", "", "Click a point or paint inside the structure."
+        )
+    initial: NDArray[Any] | Seeds
+    if start.kind == "points":
+        initial = points_to_seeds(start.layer, source, region, start.radius)
+    elif start.kind == "shapes":
+        initial = shapes_to_seeds(start.layer, source, region, start.radius)
+    else:
+        initial = labels_to_mask(start.layer, source, region, value=start.label)
+    return complement(initial, region, volume) if start.swapped else initial
+
+
+def complement(initial: NDArray[Any] | Seeds, region: Region, volume: LayerVolume) -> NDArray[Any]:
+    """Inside and outside exchanged: a mask, or u of the seeds with its sign turned."""
+    if isinstance(initial, np.ndarray):
+        turned: NDArray[Any] = initial == 0
+        return turned
+    from src_models.levelset.initial import from_seeds
+
+    shape = tuple(part.stop - part.start for part in region if isinstance(part, slice))
+    return -from_seeds(initial, shape, volume.spacing_of(region))[0]
+
+
+def memory_needed(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Bytes of a run on an image of this shape, the image included."""
+    return int(np.prod(shape, dtype=np.int64)) * (dtype.itemsize + BYTES_PER_VOXEL)

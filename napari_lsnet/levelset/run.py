@@ -1,0 +1,178 @@
+"""One level set run in a viewer: job, moving contour, and what it reached. It can do without a panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+
+from napari_lsnet.jobs import Ending, Job, JobState, Update
+from napari_lsnet.levelset.picture import FrontWatch, LiveFront, Picture
+from napari_lsnet.levelset.request import Request
+from src_models.levelset.parameters import LevelSetParameters
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from src_models.levelset.evolution import LevelSetResult
+
+
+class LevelSetRun(QObject):
+    """Runs requests one after the other and keeps the newest result.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where the contour is drawn.
+
+    Attributes
+    ----------
+    changed : Signal()
+        The state, the result or the request is another.
+    updated : Signal(object)
+        An `Update` of the job; the contour is already drawn.
+    ended : Signal(object)
+        The `Ending` of the job; the contour shows the result.
+    """
+
+    changed = Signal()
+    updated = Signal(object)
+    ended = Signal(object)
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = ref(viewer)
+        self._job: Job | None = None
+        self._watch: FrontWatch | None = None
+        self._front: LiveFront | None = None
+        self._first: Picture | None = None
+        self._last_step: tuple[int, float] | None = None
+        self._rewinding = False
+        self.request: Request | None = None
+        self.result: LevelSetResult | None = None
+
+    @property
+    def state(self) -> JobState:
+        """Of the job; idle before the first and after a rewind."""
+        return JobState.IDLE if self._job is None else self._job.state
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job has begun and not ended, be it paused or waiting."""
+        return self._job is not None and not self._job.state.ended
+
+    @property
+    def waits_for(self) -> str:
+        """Title of the job that holds the device; "" where none does."""
+        other = None if self._job is None else self._job.waits_for
+        return "" if other is None else other.title
+
+    @property
+    def front_is_shown(self) -> bool:
+        """Whether the contour is in the viewer."""
+        return self._front is not None and self._front.is_shown
+
+    def start(self, request: Request, *, steps: int | None = None) -> None:
+        """Begin a run, from the seeds or from where the last one ended."""
+        if self.is_busy:
+            return
+        goes_on = request.continues is not None and self._front is not None and self._front.is_shown
+        if not goes_on and self._front is not None:
+            self._front.remove()
+            self._front = None
+        if request.continues is None:
+            self._first = None
+        self.request, self.result = request, None
+        self._last_step = None
+        self._watch = FrontWatch(request.spacing)
+        self._job = Job(request.make, title="The level set", device=request.parameters.device, watch=self._watch)
+        self._job.state_changed.connect(self._on_state)
+        self._job.updated.connect(self._on_updated)
+        self._job.ended.connect(self._on_ended)
+        self._job.start(steps=steps)
+
+    def pause(self) -> None:
+        """Rest."""
+        if self._job is not None:
+            self._job.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        if self._job is not None:
+            self._job.resume()
+
+    def step(self, count: int) -> None:
+        """Take some steps, then rest."""
+        if self._job is not None:
+            self._job.step(count)
+
+    def cancel(self) -> None:
+        """Stop and keep what was reached."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def send(self, parameters: LevelSetParameters) -> None:
+        """New parameters, from the next step on."""
+        if self._job is not None and self.is_busy:
+            self._job.send(parameters)
+
+    def rewind(self) -> None:
+        """Back to the start level set; what was reached is given up."""
+        if self.is_busy:
+            self._rewinding = True
+            self.cancel()
+            return
+        self._rewinding = False
+        self.result, self._job = None, None
+        if self._first is not None and self._front is not None:
+            self._front.draw(self._first)
+        self.changed.emit()
+
+    def clear(self) -> None:
+        """Forget the result and take the contour away."""
+        if self.is_busy:
+            return
+        if self._front is not None:
+            self._front.remove()
+        self._front, self._first, self.result, self.request, self._job = None, None, None, None, None
+        self.changed.emit()
+
+    def _on_state(self, _state: JobState) -> None:
+        self.changed.emit()
+
+    def _on_updated(self, update: Update) -> None:
+        if self._first is None and self._watch is not None:
+            self._first = self._watch.start
+        if self._front is None and self._first is not None and not self._rewinding:
+            self._show(self._first)
+        if self._front is not None and update.picture is not None and not self._rewinding:
+            self._front.draw(update.picture)
+        self.updated.emit(update)
+
+    def _show(self, first: Picture) -> None:
+        request, viewer = self.request, self._viewer()
+        if request is not None and viewer is not None:
+            self._front = LiveFront(viewer, request.source, request.region, first.values.shape)
+            self._front.draw(first)
+
+    def _on_ended(self, ending: Ending) -> None:
+        self.result = ending.result
+        if self._rewinding:
+            self.rewind()
+            return
+        if self.result is not None and self._watch is not None and self._front is not None:
+            self._front.draw(self._watch.whole(self.result.level_set, self.result.iteration))
+        self.ended.emit(ending)
+        self.changed.emit()
+
+
+_runs: WeakKeyDictionary[Any, LevelSetRun] = WeakKeyDictionary()
+
+
+def run_of(viewer: Any) -> LevelSetRun:
+    """The run of a viewer: a panel that is opened again finds the one that went on without it."""
+    bare = getattr(viewer, "__wrapped__", viewer)
+    if bare not in _runs:
+        _runs[bare] = LevelSetRun(bare)
+    return _runs[bare]

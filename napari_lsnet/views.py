@@ -1,0 +1,132 @@
+"""Small pictures of numbers for the docks, painted by Qt alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtWidgets import QSizePolicy, QWidget
+
+_MARGIN = 4
+_LINE = 14
+
+
+@dataclass
+class Curve:
+    """One line of a `CurvePlot`.
+
+    Attributes
+    ----------
+    name, unit : str
+        As they stand in the picture.
+    colour : str
+        Of the line, readable on dark and light.
+    from_zero : bool
+        Whether the axis always shows 0.
+    """
+
+    name: str
+    unit: str
+    colour: str
+    from_zero: bool = True
+    x: list[float] = field(default_factory=list)
+    y: list[float] = field(default_factory=list)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value shown."""
+        low, high = min(self.y, default=0.0), max(self.y, default=1.0)
+        if self.from_zero:
+            low, high = min(low, 0.0), max(high, 0.0)
+        return (low, high) if high > low else (low, low + 1.0)
+
+
+class CurvePlot(QWidget):
+    """Live curves over one x axis, each on a scale of its own, with the newest value of each in words.
+
+    Parameters
+    ----------
+    *curves : Curve
+        What is drawn, first on top.
+    x_name : str
+        Name of the x axis.
+    parent : QWidget, optional
+        The usual.
+    """
+
+    def __init__(self, *curves: Curve, x_name: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.curves = curves
+        self._x_name = x_name
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setMinimumHeight(84)
+
+    def sizeHint(self) -> QSize:  # noqa: N802, D102
+        return QSize(240, 84)
+
+    def add(self, x: float, *values: float) -> None:
+        """One more point of every curve; call `update` when all are in."""
+        for curve, value in zip(self.curves, values, strict=True):
+            curve.x.append(x)
+            curve.y.append(value)
+
+    def truncate(self, x: float) -> None:
+        """Forget what lies behind x: the run was rolled back."""
+        for curve in self.curves:
+            keep = len(curve.x)
+            while keep and curve.x[keep - 1] > x:
+                keep -= 1
+            del curve.x[keep:], curve.y[keep:]
+        self.update()
+
+    def clear(self) -> None:
+        """Forget all points."""
+        for curve in self.curves:
+            curve.x.clear()
+            curve.y.clear()
+        self.update()
+
+    def paintEvent(self, _event: QPaintEvent | None) -> None:  # noqa: N802, D102
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        text = self.palette().windowText().color()
+        quiet = QColor(text)
+        quiet.setAlphaF(0.35)
+        font = painter.font()
+        font.setPixelSize(11)
+        painter.setFont(font)
+        frame = QRectF(self.rect()).adjusted(_MARGIN, _MARGIN + _LINE, -_MARGIN, -_MARGIN - _LINE)
+        painter.setPen(QPen(quiet, 1))
+        painter.drawLine(frame.bottomLeft(), frame.bottomRight())
+        last = max((curve.x[-1] for curve in self.curves if curve.x), default=0.0)
+        below = QRectF(frame.left(), frame.bottom(), frame.width(), _LINE)
+        painter.setPen(text)
+        if not last:
+            painter.drawText(frame, Qt.AlignmentFlag.AlignCenter, " and ".join(c.name for c in self.curves))
+            return
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "0")
+        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, self._x_name)
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{last:g}")
+        above = QRectF(frame.left(), _MARGIN, frame.width(), _LINE)
+        sides = (Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignHCenter)
+        for curve, side in zip(self.curves, sides, strict=False):
+            if curve.y:
+                painter.setPen(QColor(curve.colour))
+                painter.drawText(above, side, f"{curve.name} {curve.y[-1]:.4g} {curve.unit}".rstrip())
+        for curve in reversed(self.curves):
+            self._draw(painter, curve, frame, last)
+
+    def _draw(self, painter: QPainter, curve: Curve, frame: QRectF, last: float) -> None:
+        low, high = curve.range
+        stride = max(1, len(curve.x) // max(1, int(frame.width()) * 2))
+        places = [*range(0, len(curve.x), stride), *([len(curve.x) - 1] if curve.x else [])]
+        line = [
+            QPointF(
+                frame.left() + frame.width() * curve.x[k] / last,
+                frame.bottom() - frame.height() * (curve.y[k] - low) / (high - low),
+            )
+            for k in places
+        ]
+        painter.setPen(QPen(QColor(curve.colour), 1.6))
+        painter.drawPolyline(QPolygonF(line))
