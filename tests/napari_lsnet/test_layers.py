@@ -352,6 +352,14 @@ def test_images_of_one_direction_overlay_where_they_overlay_in_the_patient() -> 
     assert_allclose(part.data_to_world((0, 0, 0)), whole.data_to_world((2, 5, 1)))
 
 
+def test_napari_still_cannot_slice_obliquely() -> None:
+    """When this fails, layers can be given the patient's own directions instead of axis-aligned ones."""
+    affine = np.eye(4)
+    affine[1:3, 1:3], affine[1, 0] = [[0.8, -0.6], [0.6, 0.8]], 0.5
+    with pytest.warns(UserWarning, match="Non-orthogonal slicing is being requested, but is not fully supported"):
+        Image(np.zeros((4, 5, 6)), affine=affine)
+
+
 def test_near_axial_images_name_the_ends_of_their_axes() -> None:
     grid = tilted_grid(degrees=4)
     arguments = layers.layer_arguments(Volume(np.zeros(grid.shape), grid))
