@@ -37,7 +37,6 @@ class Settings(BaseModel):
 
 
 _listeners: list[Callable[[Settings], object]] = []
-_followed: list[Any] = []
 
 
 def current() -> Settings:
@@ -95,10 +94,9 @@ def on_change(listener: Callable[[Settings], object]) -> Callable[[], None]:
         Ends it.
     """
     kept = plugin_settings()
-    group = None if kept is None else getattr(kept, CATEGORY)
-    if group is not None and not any(group is followed for followed in _followed):
-        group.events.connect(_tell)
-        _followed.append(group)
+    if kept is not None:
+        # napari keeps a callback once, however often it is connected.
+        getattr(kept, CATEGORY).events.connect(_tell)
     _listeners.append(listener)
 
     def end() -> None:

@@ -91,8 +91,10 @@ def test_napari_s_preferences_are_read_and_written(kept_by_napari: object) -> No
 def test_a_change_in_napari_s_preferences_is_told(kept_by_napari: object) -> None:
     told: list[settings.Settings] = []
     end = settings.on_change(told.append)
+    other = settings.on_change(lambda _: None)
     kept_by_napari.general.keys_on = False
     assert [each.keys_on for each in told] == [False]
+    other()
     end()
     kept_by_napari.general.keys_on = True
     assert len(told) == 1
