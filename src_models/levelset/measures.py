@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src_models.levelset.stencils import Neighbourhood, around, central, second
+from src_models.levelset.stencils import Neighbourhood, around, central, root, second
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def voxel_fit(n: Neighbourhood) -> VoxelFit:
         h = n.spacing[axis]
         mean = mean + (h * h / 24) * second(n, axis)
         squares = squares + (h * central(n, axis)).square()
-    return VoxelFit(mean, squares.sqrt(), n.centre > 0)
+    return VoxelFit(mean, root(squares), n.centre > 0)
 
 
 def occupancy(n: Neighbourhood) -> Tensor:

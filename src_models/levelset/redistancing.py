@@ -15,7 +15,17 @@ import torch
 from torch import Tensor
 
 from src_models.levelset.sites import Flags
-from src_models.levelset.stencils import Dense, Neighbourhood, Packed, Sites, backward, central, forward, upwind_norm
+from src_models.levelset.stencils import (
+    Dense,
+    Neighbourhood,
+    Packed,
+    Sites,
+    backward,
+    central,
+    forward,
+    root,
+    upwind_norm,
+)
 
 SWEEPS = 2
 TOLERANCE = 0.25
@@ -41,7 +51,7 @@ def _near_the_front(n: Neighbourhood) -> tuple[Tensor, Tensor]:
             torch.where(left, backward(n, axis).abs(), nothing), torch.where(right, forward(n, axis).abs(), nothing)
         )
         squares = squares + torch.where(left | right, across, central(n, axis).abs()).square()
-    return near, squares.sqrt()
+    return near, root(squares)
 
 
 def rescaled_near(n: Neighbourhood, tolerance: float) -> tuple[Tensor, Tensor]:

@@ -262,6 +262,14 @@ def one_sided(n: Neighbourhood, axis: int, order: Literal[1, 2]) -> tuple[Tensor
     return minus + half * minmod(bend, second(n, axis, -1)), plus - half * minmod(bend, second(n, axis, 1))
 
 
+def root(squares: Tensor) -> Tensor:
+    """Square root with slope 0 at 0, its limit under a small delta; plain autograd gives NaN where u is flat."""
+    if not squares.requires_grad:
+        return squares.sqrt()
+    flat = squares == 0
+    return torch.where(flat, torch.zeros_like(squares), torch.where(flat, torch.ones_like(squares), squares).sqrt())
+
+
 def upwind_norm(
     n: Neighbourhood,
     growing: Tensor,
@@ -288,7 +296,7 @@ def upwind_norm(
         from_plus = (towards * plus).clamp(min=0).square()
         from_minus = (-towards * minus).clamp(min=0).square()
         total = total + (torch.maximum(from_plus, from_minus) if gradient == "godunov" else from_plus + from_minus)
-    return total.sqrt()
+    return root(total)
 
 
 def central_norm(n: Neighbourhood, root_epsilon: float = 0.0) -> Tensor:
@@ -296,4 +304,4 @@ def central_norm(n: Neighbourhood, root_epsilon: float = 0.0) -> Tensor:
     total = torch.zeros_like(n.centre)
     for axis in n.axes:
         total = total + central(n, axis).square()
-    return (total + root_epsilon**2).sqrt()
+    return root(total + root_epsilon**2)
