@@ -33,15 +33,17 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def _read_layer(path: Path) -> LayerData:
+    from napari_lsnet import settings
     from napari_lsnet.layers import layer_arguments
-    from src_models.files import describe, read_segmentation, read_volume
+    from src_models.files import ReadOptions, describe, read_segmentation, read_volume
     from src_models.geometry import passport
 
     name = {"name": _layer_name(path)}
-    if describe(path).labels:
-        mask = read_segmentation(path)
+    options = ReadOptions(max_bytes=int(settings.current().file_size_limit_gb * 2**30))
+    if describe(path, options).labels:
+        mask = read_segmentation(path, options)
         return mask.labels, _noted(layer_arguments(mask) | name, passport(mask), mask.notes), "labels"
-    volume = read_volume(path)
+    volume = read_volume(path, options)
     arguments = layer_arguments(volume) | name
     return volume.array, _noted(arguments, passport(volume), volume.notes), "image"
 

@@ -45,6 +45,7 @@ class _Format:
     read_header: Callable[[Path, ReadOptions], FileHeader]
     write: _Writer
     types: str
+    check: Callable[[Volume | Segmentation, str], None] = lambda _image, _name: None
 
 
 _INTEGERS = "u1 i1 u2 i2 u4 i4 u8 i8"
@@ -59,7 +60,9 @@ _FORMATS = (
         metaimage.write,
         f"{_INTEGERS} f4 f8",
     ),
-    _Format("PNG", (".png",), picture.recognise_png, picture.read_png_header, picture.write_png, "u1 u2"),
+    _Format(
+        "PNG", (".png",), picture.recognise_png, picture.read_png_header, picture.write_png, "u1 u2", picture.check_flat
+    ),
     _Format(
         "TIFF",
         (".tif", ".tiff"),
@@ -67,6 +70,7 @@ _FORMATS = (
         picture.read_tiff_header,
         picture.write_tiff,
         f"{_INTEGERS} f4 f8",
+        picture.check_flat,
     ),
 )
 READABLE_SUFFIXES: tuple[str, ...] = tuple(suffix for one in _FORMATS for suffix in one.suffixes)
@@ -291,6 +295,7 @@ def _write(path: Path, image: Volume | Segmentation, array: NDArray[Any], *, ove
             f"files ending in {shown(path.suffix, 12)!r} are not written" if path.suffix else "its name has no ending",
             f"Choose one of {', '.join(WRITABLE_SUFFIXES)}.",
         )
+    chosen.check(image, name)
     stored = _storable(image.stored_order.store(array), chosen, name, labels=isinstance(image, Segmentation))
     grid = store_grid(image.grid, image.stored_order)
 

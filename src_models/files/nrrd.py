@@ -133,7 +133,7 @@ def write(file: IO[bytes], image: Volume | Segmentation, array: NDArray[Any], na
         array = np.ascontiguousarray(np.moveaxis(array, 0, -1))
     # Channels lie fastest, time points slowest.
     first, last = (1 if colour else 0), (1 if lead and not colour else 0)
-    kinds = ["vector"] * first + ["domain"] * stored.ndim + ["time"] * last
+    kinds = ["vector"] * first + ["domain"] * stored.ndim + ["list"] * last
     header = [
         "NRRD0005",
         f"type: {_NAME_OF_TYPE[array.dtype.str[1:]]}",

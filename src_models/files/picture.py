@@ -137,11 +137,10 @@ def read_tiff_header(path: Path, options: ReadOptions) -> FileHeader:
     )
 
 
-def write_png(file: IO[bytes], image: Volume | Segmentation, array: NDArray[Any], name: str) -> None:
+def write_png(file: IO[bytes], _image: Volume | Segmentation, array: NDArray[Any], name: str) -> None:
     """Write a grey, colour or label PNG; parameters as for NIfTI. A PNG cannot hold the pixel size."""
     from PIL import Image
 
-    _check_flat(image, name)
     if array.dtype not in (np.uint8, np.uint16) or (array.ndim == 3 and array.dtype != np.uint8):
         raise SaveError(
             "save-png-type",
@@ -154,11 +153,10 @@ def write_png(file: IO[bytes], image: Volume | Segmentation, array: NDArray[Any]
     Image.fromarray(array).save(file, format="PNG")
 
 
-def write_tiff(file: IO[bytes], image: Volume | Segmentation, array: NDArray[Any], name: str) -> None:
+def write_tiff(file: IO[bytes], image: Volume | Segmentation, array: NDArray[Any], _name: str) -> None:
     """Write a grey, colour or label TIFF with its pixel size; parameters as for NIfTI."""
     import tifffile
 
-    _check_flat(image, name)
     colour = array.ndim == 3
     if colour:
         array = np.ascontiguousarray(np.moveaxis(array, 0, -1))
@@ -187,7 +185,8 @@ class _Layout:
     lzw: bool
 
 
-def _check_flat(image: Volume | Segmentation, name: str) -> None:
+def check_flat(image: Volume | Segmentation, name: str) -> None:
+    """Refuse to save anything but one slice, grey or in three colours, as a picture."""
     array = image.array if isinstance(image, Volume) else image.labels
     colours = isinstance(image, Volume) and image.leading_axis == "c" and array.shape[0] == 3
     if image.grid.ndim != 2 or (array.ndim != 2 and not colours):
@@ -202,6 +201,7 @@ def _check_flat(image: Volume | Segmentation, name: str) -> None:
 def _load_png(path: Path, dtype: np.dtype[Any], channels: int) -> NDArray[Any]:
     from PIL import Image
 
+    _check_chunks(path)
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             picture.load()
@@ -217,6 +217,21 @@ def _load_png(path: Path, dtype: np.dtype[Any], channels: int) -> NDArray[Any]:
     if array.dtype != dtype or (array.shape[2:] or (1,)) != (channels,):
         raise unreadable("type", path, "its pixels are not of the kind that its header declares")
     return array
+
+
+def _check_chunks(path: Path) -> None:
+    """Compare the checksum of every chunk; the library is content once it has enough pixels."""
+    size = check_file(path)
+    with path.open("rb") as file:
+        file.seek(8)
+        kind = b""
+        while kind != b"IEND":
+            start = file.read(8)
+            length, kind = int.from_bytes(start[:4], "big"), start[4:]
+            if len(start) < 8 or file.tell() + length + 4 > size:
+                raise unreadable("damaged", path, "its pixels are cut short or damaged")
+            if zlib.crc32(file.read(length), zlib.crc32(kind)) != int.from_bytes(file.read(4), "big"):
+                raise unreadable("damaged", path, "its pixels are cut short or damaged")
 
 
 def _check_single_page(path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 
-from napari_lsnet import readers, samples, writers
+from napari_lsnet import readers, samples, settings, writers
 from src_models.errors import FileError, GeometryError, SaveError
 from src_models.files import describe, read_segmentation, read_volume, write_segmentation, write_volume
 from src_models.geometry import Grid, Segmentation, Volume, same_grid
@@ -66,6 +66,13 @@ def test_a_broken_file_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert reader is not None
     with pytest.raises(FileError, match=r"broken\.nii is no NIfTI file"):
         reader(str(path))
+
+
+def test_the_file_size_limit_of_the_settings_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_nifti(tmp_path / "scan.nii.gz")
+    monkeypatch.setattr(settings, "current", lambda: settings.Settings(file_size_limit_gb=1e-7))
+    with pytest.raises(FileError, match="more than the limit of 107 bytes"):
+        readers.read_layers(str(tmp_path / "scan.nii.gz"))
 
 
 def test_an_image_opens_in_mm_with_its_place(tmp_path: Path) -> None:
