@@ -4,30 +4,52 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
+from src_models.cli import main
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
-REPOSITORY = "https://raw.githubusercontent.com/napari-lsnet/napari-lsnet/main/"
-
 
 def _page_id(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if PYTHON.search(p.read_text(encoding="utf-8"))], ids=_page_id)
-def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The examples of a page run one after the other in one session, in a folder that holds the samples."""
+@pytest.fixture
+def sample_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples run in a folder that holds the samples, as the folder of the project does."""
     shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
     monkeypatch.chdir(tmp_path)
+
+
+def _with(pattern: re.Pattern[str]) -> list[Path]:
+    return [page for page in PAGES if pattern.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", _with(PYTHON), ids=_page_id)
+@pytest.mark.usefixtures("sample_place")
+def test_python_examples_run(page: Path) -> None:
+    """The examples of a page run one after the other in one session."""
     session: dict[str, object] = {}
     for example in PYTHON.findall(page.read_text(encoding="utf-8")):
         exec(compile(example, str(page), "exec"), session)
+
+
+@pytest.mark.parametrize("page", _with(SHELL), ids=_page_id)
+@pytest.mark.usefixtures("sample_place")
+def test_command_lines_run(page: Path) -> None:
+    for example in SHELL.findall(page.read_text(encoding="utf-8")):
+        for line in example.strip().splitlines():
+            program, *words = shlex.split(line)
+            assert program == "lsnet"
+            assert main(words) == 0, line
 
 
 def test_parameter_page_is_current() -> None:
