@@ -34,7 +34,7 @@ from src_models.errors import InputError, LsnetError
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
-    import napari
+    import napari.viewer
 
     from src_models.levelset.evolution import LevelSetResult
 
@@ -60,7 +60,7 @@ class LevelSetPanel(QWidget):
         The usual.
     """
 
-    def __init__(self, viewer: napari.Viewer, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._run = run_of(viewer)

@@ -21,7 +21,7 @@ def test_manifest_is_valid_and_imports() -> None:
     manifest.validate_imports()
     assert manifest.name == "napari-lsnet"
     assert manifest.display_name == "LSNet"
-    assert manifest.visibility.value == "public"
+    assert manifest.visibility == "public"
 
 
 def test_installed_plugin_is_found() -> None:
