@@ -93,7 +93,9 @@ def test_importing_the_package_is_quick_and_loads_no_qt() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_importing_what_a_command_needs_loads_no_torch(module: str) -> None:
-    code = IMPORT.replace("EARLIER", "import napari.layers, napari.viewer, qtpy").replace("MODULE", module)
+    code = IMPORT.replace("EARLIER", "import napari.qt, napari.layers, napari.viewer, superqt").replace(
+        "MODULE", module
+    )
     answer = _run(code)
     assert answer["heavy"] == []
     assert answer["seconds"] < LIMIT_S or _median(code) < LIMIT_S
