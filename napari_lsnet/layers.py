@@ -497,10 +497,8 @@ def patient_grid(layer: Layer) -> Grid | None:
     """
     if not holds_voxels(layer):
         return None
-    level = level_of(layer)
-    if level:
-        return None
-    shape = shape_of(layer, level)
+    # A coarse level has another shape than the grid, and so no place of its own.
+    shape = shape_of(layer, level_of(layer))
     matrix = world_matrix(layer)
     declared = _beside(layer).patient
     if declared is not None:

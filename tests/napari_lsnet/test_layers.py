@@ -234,18 +234,18 @@ def test_the_slice_on_show_is_taken_whatever_the_transform_and_the_viewer_s_orde
         layers.region_for(layer, viewer.dims, "slice")
 
 
-def test_the_slice_agrees_with_the_one_napari_draws_beside_a_layer_in_another_unit() -> None:
+@pytest.mark.parametrize("unit", ["mm", "um"])
+def test_the_slice_is_the_one_napari_draws_beside_a_layer_in_another_unit(unit: str) -> None:
     viewer = ViewerModel()
-    viewer.add_image(np.zeros((30, 8, 8)), scale=(1, 1, 1), units="mm")
     stack = np.broadcast_to(np.arange(20)[:, None, None], (20, 8, 8))
-    layer = viewer.add_image(stack, scale=(1500, 1000, 1000), units="um")
-    for step in (0, 5, 20):
+    both = {
+        "um": viewer.add_image(stack, scale=(1500, 1000, 1000), units="um"),
+        "mm": viewer.add_image(stack, scale=(1.2, 1, 1), units="mm"),
+    }
+    for step in (0, 5, 13):
         viewer.dims.set_current_step(0, step)
-        index = layers.region_for(layer, viewer.dims, "slice")[0]
-        centre = viewer.dims.point[0]
-        world = (centre, 2.0, 2.0) if str(viewer.dims.units[0]) == "millimeter" else (centre / 1000, 2.0, 2.0)
-        drawn = layer.get_value(tuple(1000 * c for c in world), world=True)
-        assert index == drawn
+        index = layers.region_for(both[unit], viewer.dims, "slice")[0]
+        assert index == both[unit].get_value((0, 2, 2), dims_displayed=[1, 2], view_direction=None)
 
 
 def test_a_slider_that_stands_outside_the_image_is_told() -> None:
