@@ -6,16 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from src_models.sample_data import sample_folder
+
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
 
 # Level 50, width 400: the window in which the abdomen is read.
 _ABDOMEN = (-150.0, 250.0)
-
-
-def sample_folder() -> Path:
-    """The folder of the sample data: inside the package where it was installed, else beside it in the checkout."""
-    inside = Path(__file__).parent / "sample_data"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "sample_data"
 
 
 def liver_ct() -> list[LayerData]:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -162,6 +162,22 @@ def check_targets(targets: Sequence[Path], sources: Iterable[Path], *, overwrite
             raise SaveError(
                 "target-read-only", f"{target.name} cannot be written", "its folder is read-only", "Choose another one."
             )
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all, over an older one.
+
+    Raises
+    ------
+    SaveError
+        Where it cannot be written; the older one is untouched.
+    """
+    from src_models.files.saving import save_whole
+
+    def write(file: IO[bytes]) -> None:
+        file.write(content)
+
+    save_whole(path, write, lambda part: part.read_bytes() == content, overwrite=True)
 
 
 def relative_path(path: Path, folder: Path) -> str:

@@ -124,7 +124,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         "loaded = {'torch', 'scipy', 'SimpleITK', 'skimage', 'nibabel', 'matplotlib', 'napari'} & set(sys.modules)\n"
         "sys.stderr.write(f'{sorted(loaded)} {time.perf_counter() - began}')"
     )
-    for words in ([], ["--help"], ["--version"], ["evolve", "--help"]):
+    for words in ([], ["--help"], ["--version"], ["evolve", "--help"], ["demo", "--help"]):
         seconds = []
         for _ in range(3):
             done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
@@ -139,7 +139,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
         main(["--help"])
     assert caught.value.code == 0
     top = capsys.readouterr().out
-    for command in ("evolve", "info", "replay"):
+    for command in ("evolve", "info", "replay", "demo"):
         assert command in top
         with pytest.raises(SystemExit):
             main([command, "--help"])
@@ -148,7 +148,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_every_parameter_is_a_flag_with_its_title_unit_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["evolve", "--help"])
+        main(["evolve", "--help"], ["demo", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for name, field in LevelSetParameters.model_fields.items():
         part = text[text.index(f"{options.flag(name)} " if name != "auto_stop" else "--auto-stop, --no-auto-stop") :]
