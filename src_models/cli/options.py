@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticUndefined
 
 from src_models.errors import FileError, InputError
 
@@ -66,11 +65,10 @@ _PREFIX = "parameter of the model: "
 
 def given(namespace: argparse.Namespace, model: type[BaseModel]) -> dict[str, Any]:
     """The fields whose flags were on the command line, as the model takes them."""
-    values = {name: getattr(namespace, _PREFIX + name, PydanticUndefined) for name in model.model_fields}
     return {
-        name: _from_text(value, model.model_fields[name].annotation)
-        for name, value in values.items()
-        if value is not PydanticUndefined
+        name: _from_text(getattr(namespace, _PREFIX + name), field.annotation)
+        for name, field in model.model_fields.items()
+        if hasattr(namespace, _PREFIX + name)
     }
 
 
