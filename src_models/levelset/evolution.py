@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_models.errors import DeviceError, InputError
+from src_models.errors import DeviceError, InputError, LsnetError
 from src_models.levelset import initial as initial_room
 from src_models.levelset.equation import Speeds, largest_rate, rate_of_change
 from src_models.levelset.fields import SpeedFields, check_speed_image
@@ -210,9 +210,7 @@ def evolve(
     state = run.start()
     while state.stop_reason is None:
         message = yield state
-        if message is not None:
-            run.change(message)
-        state = run.step()
+        state = run.step(message)
     yield state
     return run.result(state)
 
@@ -334,6 +332,10 @@ class _Run:
         self._notes: list[str] = []
         if self._image.min() == self._image.max() and speed_image is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")
+        if parameters.gradient in ("central", "none"):
+            self._notes.append(
+                f"gradient={parameters.gradient} is for reproducing the paper; it does not propagate a front reliably."
+            )
         self._changes: list[Change] = []
         self._inputs = _stored_inputs(initial, walls, pins, speed_image)
         self._walls = self._mask(walls, "walls")
@@ -382,6 +384,9 @@ class _Run:
             return torch.from_numpy(u).to(self._like)
         array = np.asarray(initial)
         initial_room.check_labels(array, shape)
+        if array.dtype.kind == "f" and array.min() >= 0:
+            self._notes.append("The start has no negative values: it is taken as labels.")
+            array = array > 0
         if array.dtype.kind == "f":
             start = torch.from_numpy(np.array(array, order="C")).to(self._like, copy=True)
             return start if self.width is None else redistance_fully(start, self.spacing, width, order=p.order)
@@ -395,34 +400,44 @@ class _Run:
 
     # -- changes from outside
 
-    def change(self, message: LevelSetParameters | Constraints) -> None:
-        """Take new parameters or constraints, from the next step on."""
+    def _take(self, message: LevelSetParameters | Constraints) -> str:
+        """Take new parameters or constraints from the next step on; what cannot be taken is refused in a sentence."""
+        before = self.parameters, self._walls, self._pins
+        try:
+            change = self._apply(message)
+            self._fields = self._make_fields()
+        except LsnetError as refused:
+            self.parameters, self._walls, self._pins = before
+            return self._noted(f"Not changed: {refused}")
+        self._changes.append(change)
+        if isinstance(message, Constraints):
+            self.front.constrain(self._walls, self._pins)
+        self._front_speeds = None
+        self._rules = None
+        self._leak_noted = False
+        return ""
+
+    def _apply(self, message: LevelSetParameters | Constraints) -> Change:
         if isinstance(message, LevelSetParameters):
             fixed = {name: getattr(self.parameters, name) for name in ("dtype", "device", "band", "engine")}
-            self.parameters = with_range(self._image, message.model_copy(update=fixed))
-            self._changes.append(Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json")))
-            if (self._band_width() is None) != (self.width is None):
+            if (message.redistance_every == 0) != (self.width is None):
                 raise InputError(
                     "redistancing-switched",
                     "Redistancing cannot be switched on or off during a run",
                     "",
                     "Start a new run from here.",
                 )
-        else:
-            if message.walls is not None:
-                self._walls = self._mask(message.walls, "walls")
-            if message.pins is not None:
-                self._pins = self._mask(message.pins, "pins")
-            stored = {
-                name: None if mask is None else StoredArray.of(np.asarray(mask) != 0)
-                for name, mask in (("walls", message.walls), ("pins", message.pins))
-            }
-            self._changes.append(Change(step=self.iteration, **stored))
-            self.front.constrain(self._walls, self._pins)
-        self._fields = self._make_fields()
-        self._front_speeds = None
-        self._rules = None
-        self._leak_noted = False
+            self.parameters = with_range(self._image, message.model_copy(update=fixed))
+            return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
+        if message.walls is not None:
+            self._walls = self._mask(message.walls, "walls")
+        if message.pins is not None:
+            self._pins = self._mask(message.pins, "pins")
+        stored = {
+            name: None if mask is None else StoredArray.of(np.asarray(mask) != 0)
+            for name, mask in (("walls", message.walls), ("pins", message.pins))
+        }
+        return Change(step=self.iteration, **stored)
 
     # -- the run itself
 
@@ -451,14 +466,15 @@ class _Run:
             dt = float(p.time_step)
         return dt if p.time is None else min(dt, p.time - self.time)
 
-    def step(self) -> LevelSetState:
-        """One step, and the state after it."""
+    def step(self, message: LevelSetParameters | Constraints | None = None) -> LevelSetState:
+        """One step, after taking a change, and the state after it."""
+        note = "" if message is None else self._take(message)
         p = self.parameters
         speeds = self._speeds()
         self.dt = self._time_step(speeds)
         if self.dt <= 0:
             self._front_speeds = None
-            return self._look(0.0, "stalled")
+            return self._look(0.0, "stalled", note)
         terms = rate_of_change(self.front.neighbourhood, speeds, p)
         self.iteration += 1
         redistancing = p.redistance_every > 0 and self.iteration % p.redistance_every == 0
@@ -466,12 +482,11 @@ class _Run:
         ends = p.time is not None and self.time + self.dt >= p.time * (1 - 1e-12)
         self.time = p.time if ends and p.time is not None else self.time + self.dt
         self._front_speeds = None
-        return self._look(self.dt)
+        return self._look(self.dt, note=note)
 
-    def _look(self, dt: float, reason: str | None = None) -> LevelSetState:
+    def _look(self, dt: float, reason: str | None = None, note: str = "") -> LevelSetState:
         """Measure the front, decide whether to stop, and tell."""
         p, front = self.parameters, self.front
-        note = ""
         if front.is_empty:
             reason = "vanished"
         elif front.is_full:
@@ -486,7 +501,8 @@ class _Run:
         self._size = size
         now = FrontMeasures(self.time, size, area, free_area, rate)
         if reason is None and p.auto_stop and dt > 0:
-            reason, note = self._judge(self._rules, now, free)
+            reason, judged = self._judge(self._rules, now, free)
+            note = " ".join(filter(None, (note, judged)))
         if reason is None and p.time is not None and self.time >= p.time:
             reason = "time"
         if reason is None and self.iteration >= p.steps:
