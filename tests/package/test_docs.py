@@ -8,9 +8,11 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from src_models.cli import main
+from src_models.files import read_segmentation
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,34 +25,32 @@ def _page_id(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.fixture
-def sample_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The examples run in a folder that holds the samples, as the folder of the project does."""
-    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
-    monkeypatch.chdir(tmp_path)
+def _with_examples() -> list[Path]:
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    return [page for page, text in texts.items() if PYTHON.search(text) or SHELL.search(text)]
 
 
-def _with(pattern: re.Pattern[str]) -> list[Path]:
-    return [page for page in PAGES if pattern.search(page.read_text(encoding="utf-8"))]
-
-
-@pytest.mark.parametrize("page", _with(PYTHON), ids=_page_id)
-@pytest.mark.usefixtures("sample_place")
-def test_python_examples_run(page: Path) -> None:
-    """The examples of a page run one after the other in one session."""
+def _run_examples(page: Path) -> None:
+    """Run the command lines of a page, then its Python, each one after the other in one session."""
+    text = page.read_text(encoding="utf-8")
+    for line in "".join(SHELL.findall(text)).splitlines():
+        program, *words = shlex.split(line)
+        assert program == "lsnet"
+        assert main(words) == 0, line
     session: dict[str, object] = {}
-    for example in PYTHON.findall(page.read_text(encoding="utf-8")):
+    for example in PYTHON.findall(text):
         exec(compile(example, str(page), "exec"), session)
 
 
-@pytest.mark.parametrize("page", _with(SHELL), ids=_page_id)
-@pytest.mark.usefixtures("sample_place")
-def test_command_lines_run(page: Path) -> None:
-    for example in SHELL.findall(page.read_text(encoding="utf-8")):
-        for line in example.strip().splitlines():
-            program, *words = shlex.split(line)
-            assert program == "lsnet"
-            assert main(words) == 0, line
+@pytest.mark.parametrize("page", _with_examples(), ids=_page_id)
+def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that holds the samples, as the folder of the project does."""
+    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
+    monkeypatch.chdir(tmp_path)
+    _run_examples(page)
+    if page.name == "README.md":
+        one, other = read_segmentation("liver.nii.gz"), read_segmentation("liver_from_python.nii.gz")
+        assert np.array_equal(one.labels, other.labels), "README says that both ways give the same mask"
 
 
 def test_parameter_page_is_current() -> None:
