@@ -18,8 +18,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_lsnet import settings
 from napari_lsnet.forms import ParameterForm
 from napari_lsnet.jobs import Ending, JobState, Update
+from napari_lsnet.keys import Bindings, hint
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.levelset import words
 from napari_lsnet.levelset.accept import Accepted, accept_into, accept_into_new
@@ -65,6 +67,10 @@ class LevelSetPanel(QWidget):
         self._viewer = viewer
         self._run = run_of(viewer)
         self._accepted: list[Accepted] = []
+        self._keys = Bindings(
+            viewer, {"run": self.run, "step": self.step, "outline": self._run.switch_outline, "hide": self._run.hide}
+        )
+        self.destroyed.connect(self._keys.release)
         self._inputs_changed = False
         self._wants_accept = False
         self._invalid = ""
@@ -77,6 +83,8 @@ class LevelSetPanel(QWidget):
         if self._run.result is not None and self._run.request is not None:
             self._kept = (self._run.request, self._run.result)
         self._follow()
+        self.controls.run_button.setToolTip(self.controls.run_button.toolTip() + hint("run"))
+        self.controls.step_button.setToolTip(self.controls.step_button.toolTip() + hint("step"))
 
     # ---- layout
 
@@ -84,6 +92,7 @@ class LevelSetPanel(QWidget):
         viewer = self._viewer
         self.inputs = Inputs(viewer)
         self.form = ParameterForm(LevelSetParameters, visible_when=_VISIBLE)
+        self.form.set_value(settings.last_used(LevelSetParameters))
         self.neck_line = wrapped_line()
         self.preview_button = QPushButton("Show speed")
         self.preview_button.setCheckable(True)
@@ -248,7 +257,7 @@ class LevelSetPanel(QWidget):
         from src_models.record import write_record
 
         try:
-            write_record(Path(chosen), request.complete(result.record))
+            write_record(Path(chosen), request.record_for(result.record, Path(chosen).parent))
         except LsnetError as error:
             self._refuse(str(error))
             return
@@ -274,6 +283,7 @@ class LevelSetPanel(QWidget):
         curve.unit = ("ml" if three else "mm\N{SUPERSCRIPT TWO}") if known else ("voxels" if three else "pixels")
         self.controls.rate_curve.unit = f"{request.volume.unit}/time"
         self.controls.tell("Preparing: the speed image and the start...")
+        settings.remember(parameters)
         self._run.start(request, steps=steps)
 
     def _on_inputs(self) -> None:

@@ -110,6 +110,7 @@ class LiveFront:
     def __init__(self, viewer: ViewerModel, source: Any, region: Region, shape: tuple[int, ...]) -> None:
         self._layers = ref(viewer.layers)
         self._array = np.zeros(shape, np.uint8)
+        self._tinted = True
         arguments = result_arguments(source, region)
         arguments["metadata"]["lsnet"]["role"] = LIVE
         selected = set(viewer.layers.selection)
@@ -136,7 +137,12 @@ class LiveFront:
         """A line with a tint on slices, a solid surface in 3D."""
         dims = self._dims()
         if dims is not None:
-            self.layer.colormap = line_colours() if dims.ndisplay == 2 else surface_colours()
+            self.layer.colormap = line_colours(self._tinted) if dims.ndisplay == 2 else surface_colours()
+
+    def switch_outline(self) -> None:
+        """The line with a tint inside, or the line alone."""
+        self._tinted = not self._tinted
+        self._on_display()
 
     @property
     def is_shown(self) -> bool:
@@ -170,13 +176,13 @@ def surface_colours() -> Any:
     )
 
 
-def line_colours() -> Any:
-    """A line where u is 0, a tint inside, nothing outside."""
+def line_colours(tinted: bool) -> Any:
+    """A line where u is 0, with a tint inside or without."""
     from napari.utils import Colormap
 
     per_voxel = 127.0 / _REACH_VOXELS
     line, edge = _LINE_HALF_WIDTH * per_voxel, _EDGE_HALF_WIDTH * per_voxel
-    clear, solid, tint = (*LINE_COLOUR, 0.0), (*LINE_COLOUR, 1.0), (*LINE_COLOUR, _TINT)
+    clear, solid, tint = (*LINE_COLOUR, 0.0), (*LINE_COLOUR, 1.0), (*LINE_COLOUR, _TINT if tinted else 0.0)
     places = (0, _FRONT - edge, _FRONT - line, _FRONT + line, _FRONT + edge, 255)
     return Colormap(
         colors=np.array([clear, clear, solid, solid, tint, tint], dtype=np.float32),

@@ -70,7 +70,7 @@ def as_python(request: Request, result: LevelSetResult) -> str:
     lines += [
         f"from src_models.files import {'read_segmentation, ' if seeds else ''}read_volume",
         "from src_models.levelset import LevelSetParameters, evolve",
-        *([] if seeds else ["from src_models.levelset.initial import Seeds, Sphere, Stroke"]),
+        *([] if seeds else [f"from src_models.levelset.initial import {_drawn_types(request)}"]),
         "from src_models.progress import finish",
         "",
         *image_note,
@@ -85,7 +85,7 @@ def as_python(request: Request, result: LevelSetResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_command_line(request: Request, result: LevelSetResult, out: str = "result.nii.gz") -> str:
+def as_command_line(request: Request, result: LevelSetResult) -> str:
     """One `lsnet` command; points and boxes in the order in which the file stores its axes."""
     image, notes = _image(request)
     reason = needs_record(request, result)
@@ -93,7 +93,7 @@ def as_command_line(request: Request, result: LevelSetResult, out: str = "result
         reason = "lines cannot be written on a command line"
     if reason:
         notes.insert(0, f"# Replayed from the record, because {reason}: save it first with 'Save record...'.")
-        words = ["lsnet", "replay", RECORD_PLACEHOLDER, "--source", image, "--out", out]
+        words = ["lsnet", "replay", RECORD_PLACEHOLDER, "--source", image, "--out", "replayed.nii.gz"]
         return "\n".join([*notes, shlex.join(words)]) + "\n"
     words = ["lsnet", "evolve", image]
     order = stored_order(request)
@@ -107,7 +107,7 @@ def as_command_line(request: Request, result: LevelSetResult, out: str = "result
         for sphere in request.initial.spheres:
             place = stored_point(request, sphere.centre, order)
             words += ["--point", ",".join(_number(x) for x in place) + f":{_number(sphere.radius)}"]
-    words += ["--out", out, *_frame_words(request), *_crop_words(request, order)]
+    words += ["--out", "result.nii.gz", *_frame_words(request), *_crop_words(request, order)]
     from src_models.cli.options import command_line
 
     words += command_line(effective_parameters(request, result))
@@ -152,8 +152,7 @@ def _crop_words(request: Request, order: StoredOrder) -> list[str]:
         n = request.volume.shape[request.volume.spatial_axes[k]]
         start, stop = parts[k]
         low, high = (n - stop, n - start) if order.flips[k] else (start, stop)
-        pinned = not isinstance(request.region[request.volume.spatial_axes[k]], slice)
-        stored[axis] = str(low) if pinned else f"{low}:{high}"
+        stored[axis] = f"{low}:{high}"
     return ["--crop", ",".join(stored)]
 
 
@@ -194,6 +193,13 @@ def _python_start(request: Request) -> list[str]:
     ]
     parts = [f"{name}=({', '.join(drawn)},)" for name, drawn in (("spheres", balls), ("strokes", lines)) if drawn]
     return ["# mm along the array's axes, from the centre of the first voxel", f"start = Seeds({', '.join(parts)})"]
+
+
+def _drawn_types(request: Request) -> str:
+    drawn = request.initial
+    if isinstance(drawn, np.ndarray):
+        return ""
+    return ", ".join(["Seeds", *(["Sphere"] if drawn.spheres else []), *(["Stroke"] if drawn.strokes else [])])
 
 
 def _index(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,8 +118,12 @@ class Request:
         update: dict[str, Any] = {"region": None if whole else region}
         if grid is not None and grid.orientation_known:
             update["index_to_patient"] = grid.index_to_patient.tolist()
-        local = {} if self.path is None else {"image": self.path.name}
-        return record.model_copy(update={"source": record.source.model_copy(update=update), "local": local})
+        return record.model_copy(update={"source": record.source.model_copy(update=update)})
+
+    def record_for(self, record: Record, folder: Path) -> Record:
+        """The same, to be saved in a folder: it points to the image by a relative path, where there is a file."""
+        local = {} if self.path is None else {"source": os.path.relpath(self.path, folder)}
+        return self.complete(record).model_copy(update={"local": local})
 
 
 def whole_region(volume: LayerVolume) -> Region:
@@ -196,12 +201,21 @@ def read_start(start: Start, source: Any, region: Region, volume: LayerVolume) -
         )
     initial: NDArray[Any] | Seeds
     if start.kind == "points":
-        initial = points_to_seeds(start.layer, source, region, start.radius)
+        initial = _rounded(points_to_seeds(start.layer, source, region, start.radius))
     elif start.kind == "shapes":
         initial = shapes_to_seeds(start.layer, source, region, start.radius)
     else:
         initial = labels_to_mask(start.layer, source, region, value=start.label)
     return complement(initial, region, volume) if start.swapped else initial
+
+
+def _rounded(seeds: Seeds) -> Seeds:
+    """Places to the nanometre: turned to the axes of a file and back they are the same numbers."""
+    spheres = tuple(
+        ball.model_copy(update={"centre": tuple(round(x, 6) for x in ball.centre), "radius": round(ball.radius, 6)})
+        for ball in seeds.spheres
+    )
+    return seeds.model_copy(update={"spheres": spheres})
 
 
 def complement(initial: NDArray[Any] | Seeds, region: Region, volume: LayerVolume) -> NDArray[Any]:

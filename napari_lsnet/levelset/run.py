@@ -138,6 +138,16 @@ class LevelSetRun(QObject):
         self._front, self._first, self.result, self.request, self._job = None, None, None, None, None
         self.changed.emit()
 
+    def switch_outline(self) -> None:
+        """Contour with a tint inside, or the contour alone."""
+        if self._front is not None:
+            self._front.switch_outline()
+
+    def hide(self, hidden: bool) -> None:
+        """Hide the contour while something under it is looked at."""
+        if self._front is not None:
+            self._front.layer.visible = not hidden
+
     def _on_state(self, _state: JobState) -> None:
         self.changed.emit()
 
