@@ -134,10 +134,12 @@ class SpeedFields:
         strides = [int(torch.Size(n.shape[axis + 1 :]).numel()) for axis in range(len(n.shape))]
         for axis in n.axes:
             size = n.shape[axis]
-            place = (n.coordinate(axis) - step * central(n, axis) / n.spacing[axis]).clamp(0, size - 1)
-            below = place.detach().floor().clamp(max=size - 2)
-            index = index + below.to(torch.int64) * strides[axis]
-            corners.append((strides[axis], place - below))
+            # Relative to the voxel, so that its place in the array rounds nothing: a crop has the same bits.
+            here = n.coordinate(axis)
+            way = (-step * central(n, axis) / n.spacing[axis]).clamp(min=-here, max=(size - 1) - here)
+            below = torch.minimum(way.detach().floor(), (size - 2) - here)
+            index = index + (here + below).to(torch.int64) * strides[axis]
+            corners.append((strides[axis], way - below))
         total: Tensor | None = None
         for choice in itertools.product((0, 1), repeat=len(corners)):
             offset, weight = 0, torch.ones_like(u)
