@@ -194,7 +194,10 @@ def largest_rate(n: Neighbourhood, speeds: Speeds, parameters: LevelSetParameter
 
 
 def constrained(u: Tensor, spacing: Sequence[float], walls: Tensor | None, pins: Tensor | None) -> Tensor:
-    """U with u <= -min(h)/2 on walls and u >= min(h)/2 on pins; a pin on a wall is a pin."""
+    """U with u <= -min(h)/2 on walls and u >= min(h)/2 on pins; a pin on a wall is a pin.
+
+    `spacing` holds the axes longer than 1 only.
+    """
     half = min(spacing) / 2
     if walls is not None:
         u = torch.where(walls, u.clamp(max=-half), u)
@@ -238,10 +241,12 @@ def explicit_step(
     Tensor
         u after balloon, curvature and convection, walls and pins, redistancing, walls and pins.
     """
-    moved = u + dt * rate_of_change(around(u, spacing), speeds, parameters).total
+    n = around(u, spacing)
+    sides = n.active_spacing or n.spacing
+    moved = u + dt * rate_of_change(n, speeds, parameters).total
     if band_width_mm is None:
-        return constrained(moved, spacing, walls, pins)
+        return constrained(moved, sides, walls, pins)
     moved = torch.where(u.abs() < band_width_mm, moved.clamp(-band_width_mm, band_width_mm), u)
-    moved = constrained(moved, spacing, walls, pins)
+    moved = constrained(moved, sides, walls, pins)
     moved = redistance(moved, spacing, band_width_mm, order=parameters.order)
-    return constrained(moved, spacing, walls, pins)
+    return constrained(moved, sides, walls, pins)

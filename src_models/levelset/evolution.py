@@ -6,6 +6,7 @@ chosen; u moves on the band; walls and pins; redistancing; walls and pins again;
 
 from __future__ import annotations
 
+import math
 import time as clock
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -474,7 +475,8 @@ class _Run:
         self.dt = self._time_step(speeds)
         if self.dt <= 0:
             self._front_speeds = None
-            return self._look(0.0, "stalled", note)
+            passed = p.time is not None and self.time >= p.time
+            return self._look(0.0, "time" if passed else "stalled", note)
         terms = rate_of_change(self.front.neighbourhood, speeds, p)
         self.iteration += 1
         redistancing = p.redistance_every > 0 and self.iteration % p.redistance_every == 0
@@ -494,7 +496,8 @@ class _Run:
         speeds = self._speeds()
         if self._rules is None:
             fastest = float(speeds.balloon.abs().max()) if speeds.balloon.numel() else 0.0
-            self._rules = StopRules(p, front.neighbourhood.active_spacing, abs(p.balloon) * fastest)
+            thickness = math.prod(h for h, n in zip(self.spacing, front.shape, strict=True) if n == 1)
+            self._rules = StopRules(p, front.neighbourhood.active_spacing, abs(p.balloon) * fastest, thickness)
         area, free_area, free = front.measure(speeds, self._rules.free_speed / 2, p.balloon)
         size = front.size()
         rate = (size - self._size) / (area * dt) if dt > 0 and area > 0 else 0.0

@@ -37,6 +37,7 @@ class Front:
     def __init__(self, u: Tensor, spacing: Sequence[float], width: float | None) -> None:
         self.shape = tuple(u.shape)
         self.spacing = tuple(spacing)
+        self._active_spacing = tuple(h for h, n in zip(self.spacing, self.shape, strict=True) if n > 1) or self.spacing
         self.width = width
         self.flat = u.contiguous().reshape(-1)
         self.walls: Tensor | None = None
@@ -107,7 +108,7 @@ class Front:
     def constrain(self, walls: Tensor | None, pins: Tensor | None) -> None:
         """Take new walls and pins (flat bool tensors) and enforce them everywhere."""
         self.walls, self.pins = walls, pins
-        self.flat.copy_(constrained(self.flat, self.spacing, walls, pins))
+        self.flat.copy_(constrained(self.flat, self._active_spacing, walls, pins))
         self.rebuild()
 
     def step(
@@ -164,7 +165,9 @@ class Front:
         if self.walls is None and self.pins is None:
             return
         walls, pins = (None if m is None else m.index_select(0, index) for m in (self.walls, self.pins))
-        self.flat.index_copy_(0, index, constrained(self.flat.index_select(0, index), self.spacing, walls, pins))
+        self.flat.index_copy_(
+            0, index, constrained(self.flat.index_select(0, index), self._active_spacing, walls, pins)
+        )
 
     def _gather(self, parts: Sequence[Tensor], terms: Terms, dt: float, index: Tensor, change: Tensor) -> None:
         at = self.neighbourhood.sites.positions if isinstance(self.neighbourhood, Packed) else index

@@ -66,12 +66,16 @@ class StopRules:
         mm, of the axes longer than 1.
     free_speed : float
         v_ref: |balloon| times the largest |S| over the first band.
+    thickness : float
+        mm of the axes that drop out: the front of one slice is measured as the strip it is.
     """
 
-    def __init__(self, parameters: LevelSetParameters, spacing: Sequence[float], free_speed: float) -> None:
+    def __init__(
+        self, parameters: LevelSetParameters, spacing: Sequence[float], free_speed: float, thickness: float = 1.0
+    ) -> None:
         self._parameters = parameters
         self._largest_spacing = max(spacing, default=1.0)
-        self._patch = patch_area(spacing)
+        self._patch = patch_area(spacing) * thickness
         self._driven = parameters.balloon != 0
         self.free_speed = free_speed
         self.arrived = not self._driven
