@@ -88,6 +88,7 @@ def from_seeds(
             "seeds-none", "There is no seed", "", "Click a point, paint a label or draw a line inside the structure."
         )
     u = np.full(tuple(shape), -np.inf if band_width_mm is None else -band_width_mm)
+    smallest = min((h for h, n in zip(spacing, shape, strict=True) if n > 1), default=min(spacing))
     notes: list[str] = []
     for points, radius in drawn:
         _check_inside(points, shape, spacing)
@@ -99,9 +100,7 @@ def from_seeds(
         np.maximum(u[box], radius - distance, out=u[box])
         nearest = tuple(int(np.clip(round(x / h), 0, n - 1)) for x, h, n in zip(points[0], spacing, shape, strict=True))
         if not (u[box] > 0).any() or (len(points) == 1 and u[nearest] <= 0):
-            u[nearest] = max(
-                u[nearest], 0.5 * min((h for h, n in zip(spacing, shape, strict=True) if n > 1), default=min(spacing))
-            )
+            u[nearest] = max(u[nearest], 0.5 * smallest)
             notes.append(f"A seed of radius {radius:g} mm covers no voxel; it claims the nearest one.")
     return (u if band_width_mm is None else np.clip(u, -band_width_mm, band_width_mm)), tuple(notes)
 
