@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -109,6 +110,18 @@ def test_a_damaged_array_is_refused_in_one_sentence(damage: dict[str, object]) -
     stored = StoredArray.of(np.arange(8, dtype=np.int16).reshape(2, 4))
     with pytest.raises(FileError, match=r"The record is damaged"):
         stored.model_copy(update=damage).array()
+
+
+def test_an_array_that_is_longer_than_it_says_is_not_unpacked() -> None:
+    bomb = base64.b64encode(zlib.compress(bytes(2**26))).decode()
+    stored = StoredArray.of(np.zeros(8, np.uint8)).model_copy(update={"data": bomb})
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileError):
+            stored.array()
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_record_comes_back_from_its_file(tmp_path: Path) -> None:
