@@ -30,6 +30,7 @@ TEXT_HEADER_BYTES = 2**20
 MAX_AXES = 7
 MIN_SPACING_MM = 1e-5
 MAX_SPACING_MM = 100.0
+_FARTHEST_MM = 1e8
 _CHUNK = 2**20
 # Deflate cannot expand further than this; a file that promises more is cut short.
 _DEFLATE_LIMIT = 1032
@@ -284,6 +285,8 @@ def check_matrix(path: Path, matrix: NDArray[np.float64], next_step: str = "Expo
     FileError
         Saying which of the two.
     """
+    if np.isfinite(matrix).all() and np.abs(matrix).max() > _FARTHEST_MM:
+        raise unreadable("position-far", path, "its position is more than a hundred kilometres away", next_step)
     if not np.isfinite(matrix).all():
         raise unreadable("position-finite", path, "its position holds values that are not finite numbers", next_step)
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)

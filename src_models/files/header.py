@@ -177,8 +177,11 @@ def _scaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any
     if stored.dtype.kind in "iu" and slope == 1 and intercept == int(intercept) and abs(intercept) < 2**30 and small:
         return stored.astype(np.int32) + np.int32(intercept)
     if stored.dtype.kind == "c":
-        return stored * slope + intercept
-    values: NDArray[Any] = stored.astype(np.float32 if small else np.float64)
-    values *= slope
-    values += intercept
+        with np.errstate(all="ignore"):
+            return stored * slope + intercept
+    with np.errstate(all="ignore"):
+        # What overflows becomes infinite, which whoever works with the values counts and tells.
+        values: NDArray[Any] = stored.astype(np.float32 if small else np.float64)
+        values *= slope
+        values += intercept
     return values

@@ -247,6 +247,8 @@ def _load(path: Path, voxels: Voxels, options: ReadOptions, code: int) -> NDArra
     return array[..., :3] if code == 2304 else array
 
 
+# Numbers of damaged files overflow on the way to the check that refuses them.
+@np.errstate(all="ignore")
 def _grid(path: Path, fields: Any, shape: tuple[int, ...], options: ReadOptions) -> tuple[Grid, tuple[str, ...]]:
     unit = int(fields["xyzt_units"]) & 7
     factor = _MM_PER_UNIT.get(unit, 1.0)
@@ -285,7 +287,8 @@ def _form(fields: Any, form: str) -> NDArray[np.float64]:
     """One of the two affines in the unit of the file; NaN where its numbers are no rotation."""
     affine = np.eye(4)
     if form == "sform":
-        affine[:3] = [fields["srow_x"], fields["srow_y"], fields["srow_z"]]
+        # Through Python's floats: numpy warns when it casts those NaN that damaged files may hold.
+        affine[:3] = [[float(value) for value in fields[key]] for key in _SFORM]
         return affine
     b, c, d = (float(fields[key]) for key in ("quatern_b", "quatern_c", "quatern_d"))
     rest = 1.0 - (b * b + c * c + d * d)
@@ -300,7 +303,7 @@ def _form(fields: Any, form: str) -> NDArray[np.float64]:
         [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
         [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
     ]
-    steps = np.array(fields["pixdim"][1:4], dtype=np.float64)
+    steps = np.array([float(h) for h in fields["pixdim"][1:4]])
     if int(fields["dim"][0]) == 2 and steps[2] == 0:
         steps[2] = 1.0
     if float(fields["pixdim"][0]) < 0:

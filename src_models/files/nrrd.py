@@ -259,6 +259,8 @@ def _unit(texts: list[str]) -> tuple[float, str]:
     return 1.0, "The unit of length is not given or not known; millimetres are assumed."
 
 
+# Numbers of damaged files overflow on the way to the check that refuses them.
+@np.errstate(all="ignore")
 def _grid(
     path: Path, fields: dict[str, str], spatial: list[int], shape: tuple[int, ...]
 ) -> tuple[Grid, dict[str, Any], tuple[str, ...]]:

@@ -282,20 +282,27 @@ def _check_segments(path: Path, page: Any) -> None:
     """Refuse segments outside the file, and compressed ones that grow beyond the picture."""
     size = check_file(path)
     offsets, counts = [int(n) for n in page.dataoffsets], [int(n) for n in page.databytecounts]
-    if len(offsets) != len(counts) or any(a < 8 or n < 0 or a + n > size for a, n in zip(offsets, counts, strict=True)):
-        raise unreadable("cut-short", path, "it is cut short: pixels that its header declares are missing")
-    declared = math.prod(page.chunked) * math.prod(page.chunks) * page.dtype.itemsize
-    if page.compression == 1 and page.bitspersample != 1 and sum(counts) < page.nbytes:
-        raise unreadable("cut-short", path, "it is cut short: pixels that its header declares are missing")
+    cut_short = unreadable("cut-short", path, "it is cut short: pixels that its header declares are missing")
+    # The library fills segments that are missing with zeros, without a word.
+    if not len(offsets) == len(counts) == math.prod(page.chunked):
+        raise cut_short
+    if any(start < 8 or count < 1 or start + count > size for start, count in zip(offsets, counts, strict=True)):
+        raise cut_short
+    needed = math.prod(page.shape) * page.bitspersample // 8
+    if page.compression == 1 and sum(counts) < needed:
+        raise cut_short
     if page.compression not in _DEFLATE:
         return
+    declared = left = math.prod(page.chunked) * math.prod(page.chunks) * page.dtype.itemsize
     with path.open("rb") as file:
         for offset, count in zip(offsets, counts, strict=True):
             file.seek(offset)
             stream = zlib.decompressobj()
-            declared -= len(stream.decompress(file.read(count), declared + 1))
-            if declared < 0 or not stream.eof:
+            left -= len(stream.decompress(file.read(count), left + 1))
+            if left < 0 or not stream.eof:
                 raise unreadable("damaged", path, "its compressed pixels do not fit the declared size")
+    if declared - left < needed:
+        raise cut_short
 
 
 def _load_tiff(path: Path, layout: _Layout) -> NDArray[Any]:

@@ -148,6 +148,8 @@ def test_what_the_format_cannot_say_is_refused_with_the_way_out(ct: Volume, shea
         ({"TransformMatrix": "nan 0 0 0 1 0 0 0 1"}, "not finite"),
         ({"TransformMatrix": "2 0 0 0 1 0 0 0 1"}, "no unit length"),
         ({"Offset": "inf 0 0"}, "not finite"),
+        ({"Offset": "1e300 0 0"}, "kilometres away"),
+        ({"TransformMatrix": "1e200 0 0 0 1 0 0 0 1"}, "kilometres away"),
         ({"Offset": "0 0"}, "'offset' holds"),
         ({"CompressedData": "True"}, "damaged"),
         ({"ElementDataFile": None}, "no field 'elementdatafile'|the line"),

@@ -327,6 +327,19 @@ def test_headers_that_lie_are_refused(tmp_path: Path, key: str, value: Any, word
         assert str(caught.value).startswith("a.nii cannot be read")
 
 
+def test_signalling_nan_and_overflow_are_told_not_warned_of(tmp_path: Path) -> None:
+    signalling = np.frombuffer(b"\x01\x00\xa0\x7f", "<f4")[0]
+    path = patch(make(tmp_path / "a.nii"), "srow_y", np.full(4, signalling))
+    with pytest.raises(FileError, match="not finite"):
+        read_volume(path)
+    values = np.full((5, 4, 3), 3e38, np.float32)
+    values[0] = signalling
+    scaled = patch(patch(make(tmp_path / "b.nii", values), "scl_slope", 10.0), "scl_inter", 0.0)
+    array = read_volume(scaled).array
+    assert np.isnan(array).sum() == 12
+    assert np.isposinf(array).sum() == 48
+
+
 @pytest.mark.parametrize("size", [0.0, -0.9, np.nan, np.inf])
 def test_voxel_sizes_that_cannot_be_are_refused(tmp_path: Path, size: float) -> None:
     path = make(tmp_path / "a.nii", sform=(None, 0), qform=(TURNED, 0))

@@ -203,6 +203,8 @@ def test_data_outside_the_folder_is_not_read(tmp_path: Path, name: str, words: s
         ({"space_directions": "(1,0,0) (1,0,0) (0,0,3)"}, "singular"),
         ({"space_directions": "(a,0,0) (0,0.9,0) (0,0,3)"}, "'space directions' holds"),
         ({"space_origin": "(inf,0,0)"}, "not finite"),
+        ({"space_origin": "(1e300,0,0)"}, "kilometres away"),
+        ({"space_directions": "(1e308,0,0) (0,0.9,0) (0,0,3)", "space_units": '"m" "m" "m"'}, "not finite"),
         ({"space": None, "space_directions": None, "spacings": "1 0 1"}, "voxel size of 0"),
         ({"space": None, "space_directions": None, "spacings": "1 nan 1"}, "voxel size of nan"),
         ({"space": None, "space_directions": None, "spacings": "1 1"}, "more axes than voxel sizes"),

@@ -218,6 +218,8 @@ def patch_tag(path: Path, tag: int, value: int) -> Path:
         (257, 2**31, "more than the limit|grows"),
         (273, 10**6, "cut short"),
         (273, 2, "cut short"),
+        (278, 1, "cut short"),
+        (279, 0, "cut short"),
         (279, 3, "cut short"),
         (279, 10**7, "cut short"),
         (258, 12, "kind of pixels|damaged"),
