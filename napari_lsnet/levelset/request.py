@@ -99,6 +99,9 @@ class Request:
 
     def make(self) -> Generator[LevelSetState, Any, LevelSetResult]:
         """The generator of the run; called in the worker, because it imports torch."""
+        from src_models.processor import let_waiting_threads_sleep
+
+        let_waiting_threads_sleep()
         from src_models.levelset import evolve
 
         initial = self.initial if self.continues is None else self.continues.level_set

@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         From the parser: 0 after ``--help`` and ``--version``, 2 where the command line cannot be read.
     """
     from src_models.cli.options import join_negative_values
+    from src_models.processor import let_waiting_threads_sleep
 
+    let_waiting_threads_sleep()
     words = join_negative_values(sys.argv[1:] if argv is None else argv)
     parser, command = _parser(words)
     arguments = parser.parse_args(words)

@@ -151,7 +151,8 @@ last ones is the label that comes with the CT.</p>
 <table>
 {table}
 </table>
-<p>The label was made by a network, not drawn by a reader, and the smoothing was chosen on this very scan: the Dice
+<p>The label was made by a network, not drawn by a reader, and the smoothing and the lower threshold were chosen on this
+very scan: the Dice
 shows that the two agree here. It says nothing about accuracy on other images.</p>
 <h2>Make it again</h2>
 <p>The same mask, bit for bit: <code>lsnet replay liver.lsnet.json</code>. As a command line:</p>
