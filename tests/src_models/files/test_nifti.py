@@ -294,6 +294,7 @@ def test_masks_say_that_they_are_labels_and_repeat_byte_for_byte(tmp_path: Path)
     assert describe(tmp_path / "1.nii.gz").labels
     assert not describe(tmp_path / "a.nii").labels
     assert (tmp_path / "1.nii.gz").read_bytes() == (tmp_path / "2.nii.gz").read_bytes()
+    assert (tmp_path / "1.nii.gz").read_bytes()[3:8] == bytes(5), "neither a name nor a time inside gzip"
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,9 @@ def test_a_shear_is_kept(sheared: Volume, tmp_path: Path, suffix: str) -> None:
     assert back.grid.sheared
     assert same_grid(back.grid, sheared.grid)
     assert "sheared" in describe(tmp_path / f"tilted{suffix}").passport
+    if suffix == ".nii.gz":
+        header = nibabel.load(tmp_path / "tilted.nii.gz").header
+        assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 0), "a quaternion cannot say it"
 
 
 @pytest.mark.parametrize("suffix", MEDICAL)

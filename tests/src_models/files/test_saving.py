@@ -156,6 +156,16 @@ def test_a_link_stays_a_link_and_rights_stay(ct: Volume, tmp_path: Path) -> None
 
 
 @ON_UNIX
+def test_the_old_content_is_never_written_over(ct: Volume, tmp_path: Path) -> None:
+    """A second name of the old file still holds what it held: the new one was put in its place in one step."""
+    path = tmp_path / "a.nrrd"
+    write_volume(path, ct)
+    os.link(path, tmp_path / "old.nrrd")
+    write_volume(path, replace(ct, array=ct.array + 1), overwrite=True)
+    np.testing.assert_array_equal(read_volume(tmp_path / "old.nrrd").array, ct.array)
+
+
+@ON_UNIX
 def test_new_files_have_the_usual_rights(ct: Volume, tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     write_volume(tmp_path / "a.nrrd", ct)
