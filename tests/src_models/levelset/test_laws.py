@@ -311,3 +311,23 @@ def test_curvature_keeps_the_front_out_of_narrow_tubes(r_min, entered):
     assert result.mask[deep].all() == entered
     assert result.mask[deep].any() == entered
     assert result.mask[17, 15]
+
+
+@pytest.mark.parametrize(("r_min", "entered"), [(0.5, True), (1.2, False)])
+def test_curvature_keeps_the_front_out_of_thin_vessels(r_min, entered):
+    """The same in three dimensions, for a tube of radius 1.5 voxels between two chambers."""
+    shape, spacing, radius = (22, 22, 44), (1.0, 1.0, 1.0), 1.5
+    origin = (10.5, 10.5, 11.0)
+    z, y, x = np.broadcast_arrays(*grid(shape, spacing, origin))
+    tube = np.minimum(radius - np.hypot(z, y), np.minimum(x, 26.0 - x))
+    chambers = np.maximum(ball(shape, spacing, 8.5, origin), ball(shape, spacing, 5.0, (10.5, 10.5, 36.0)))
+    parameters = LevelSetParameters(
+        speed="region", curvature=r_min * radius / 2, time=70.0, auto_stop=False, steps=100_000
+    )
+    assert parameters.smallest_neck(3) == pytest.approx(r_min * radius)
+    body = np.maximum(chambers, tube)
+    result = finish(
+        evolve(np.zeros(shape), ball(shape, spacing, 6.0, origin) > 0, spacing, parameters, np.tanh(body / 0.5))
+    )
+    behind = (x > 21) & (body > 1)
+    assert result.mask[behind].mean() == (1.0 if entered else 0.0)
