@@ -1,0 +1,404 @@
+"""One run of the level set: what it holds between two steps, and the step itself.
+
+One step, in this order: walls, pins and means change the speed images; speeds are read at the front; the time step is
+chosen; u moves on the band; walls and pins; redistancing; walls and pins again; measures.
+"""
+
+from __future__ import annotations
+
+import math
+import time as clock
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src_models.errors import DeviceError, InputError, LsnetError
+from src_models.levelset import initial as initial_room
+from src_models.levelset.equation import Speeds, largest_rate, rate_of_change
+from src_models.levelset.fields import SpeedFields, check_speed_image
+from src_models.levelset.front import Front
+from src_models.levelset.initial import Seeds
+from src_models.levelset.measures import total
+from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.redistancing import redistance_fully
+from src_models.levelset.speed import as_image, with_range
+from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState
+from src_models.levelset.stopping import FrontMeasures, StopRules
+from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
+
+
+def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
+    """The torch device of a parameter.
+
+    Raises
+    ------
+    DeviceError
+        Where it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[name]
+    if not there:
+        raise DeviceError("device-missing", f"There is no {name} device here", "", "Choose cpu or auto.")
+    if name == "mps" and dtype == torch.float64:
+        raise DeviceError("device-dtype", "This graphics card has no float64", "", "Choose float32 or the cpu.")
+    return torch.device(name)
+
+
+class Run:
+    """Everything a run holds between two steps."""
+
+    def __init__(
+        self,
+        image: NDArray[Any],
+        initial: NDArray[Any] | Seeds,
+        spacing: Sequence[float],
+        parameters: LevelSetParameters,
+        speed_image: NDArray[Any] | None,
+        walls: NDArray[Any] | None,
+        pins: NDArray[Any] | None,
+        contributions: bool,
+    ) -> None:
+        self._began = clock.perf_counter()
+        self._source = np.asarray(image)
+        self._image = as_image(image, spacing)
+        self.spacing = tuple(float(h) for h in spacing)
+        self.parameters = with_range(self._image, parameters)
+        self._first_parameters = self.parameters
+        self._speed_image = speed_image
+        self._given_speed = (
+            None if speed_image is None else check_speed_image(speed_image, self._image.shape, parameters)
+        )
+        dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
+        self._like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
+        self._notes: list[str] = []
+        if self._image.min() == self._image.max() and speed_image is None:
+            self._notes.append("The image is constant: it has no edges and no range to follow.")
+        if parameters.gradient in ("central", "none"):
+            self._notes.append(
+                f"gradient={parameters.gradient} is for reproducing the paper; it does not propagate a front reliably."
+            )
+        self._changes: list[Change] = []
+        self._inputs = _stored_inputs(initial, walls, pins, speed_image)
+        self._walls = self._mask(walls, "walls")
+        self._pins = self._mask(pins, "pins")
+        self.width = self._band_width()
+        self.front = Front(self._start_level_set(initial), self.spacing, self.width)
+        self._parts = [torch.zeros_like(self.front.flat) for _ in range(4)] if contributions else None
+        self._fields = self._make_fields()
+        if self._walls is not None or self._pins is not None:
+            self.front.constrain(self._walls, self._pins)
+        self.iteration = 0
+        self.time = 0.0
+        self.dt = 0.0
+        self._rules: StopRules | None = None
+        self._size = 0.0
+        self._front_speeds: Speeds | None = None
+        self._tight: tuple[int, float] = (0, 0.0)
+        self._leak_at: tuple[float, ...] | None = None
+        self._leak_noted = False
+
+    # -- preparation
+
+    def _mask(self, mask: NDArray[Any] | None, name: str) -> Tensor | None:
+        if mask is None:
+            return None
+        array = np.asarray(mask)
+        if array.shape != self._image.shape:
+            raise InputError(
+                f"{name}-grid",
+                f"The {name} and the image lie on different grids, {array.shape} and {self._image.shape} voxels",
+                "",
+                f"Paint the {name} on this image.",
+            )
+        return torch.from_numpy(np.ascontiguousarray(array != 0).reshape(-1)).to(self._like.device)
+
+    def _band_width(self) -> float | None:
+        p = self.parameters
+        return initial_room.band_width(self.spacing, self._image.shape, p.band) if p.redistance_every else None
+
+    def _start_level_set(self, initial: NDArray[Any] | Seeds) -> Tensor:
+        shape, p = self._image.shape, self.parameters
+        width = initial_room.band_width(self.spacing, shape, p.band)
+        if isinstance(initial, Seeds):
+            u, notes = initial_room.from_seeds(initial, shape, self.spacing, width if self.width is not None else None)
+            self._notes += notes
+            return torch.from_numpy(u).to(self._like)
+        array = np.asarray(initial)
+        initial_room.check_labels(array, shape)
+        if array.dtype.kind == "f" and array.min() >= 0:
+            self._notes.append("The start has no negative values: it is taken as labels.")
+            array = array > 0
+        if array.dtype.kind == "f":
+            start = torch.from_numpy(np.array(array, order="C")).to(self._like, copy=True)
+            return start if self.width is None else redistance_fully(start, self.spacing, width, order=p.order)
+        start = torch.from_numpy(np.where(array != 0, width, -width)).to(self._like)
+        return redistance_fully(start, self.spacing, width, order=p.order)
+
+    def _make_fields(self) -> SpeedFields:
+        fields = SpeedFields(self._image, self.spacing, self.parameters, self._given_speed, self._like)
+        fields.set_walls(self._walls)
+        return fields
+
+    # -- changes from outside
+
+    def _take(self, message: LevelSetParameters | Constraints) -> str:
+        """Take new parameters or constraints from the next step on; what cannot be taken is refused in a sentence."""
+        before = self.parameters, self._walls, self._pins
+        try:
+            change = self._apply(message)
+            self._fields = self._make_fields()
+        except LsnetError as refused:
+            self.parameters, self._walls, self._pins = before
+            return self._noted(f"Not changed: {refused}")
+        self._changes.append(change)
+        if isinstance(message, Constraints):
+            self.front.constrain(self._walls, self._pins)
+        self._front_speeds = None
+        self._rules = None
+        self._leak_noted = False
+        return ""
+
+    def _apply(self, message: LevelSetParameters | Constraints) -> Change:
+        if isinstance(message, LevelSetParameters):
+            fixed = {name: getattr(self.parameters, name) for name in ("dtype", "device", "band", "engine")}
+            if (message.redistance_every == 0) != (self.width is None):
+                raise InputError(
+                    "redistancing-switched",
+                    "Redistancing cannot be switched on or off during a run",
+                    "",
+                    "Start a new run from here.",
+                )
+            self.parameters = with_range(self._image, message.model_copy(update=fixed))
+            return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
+        if message.walls is not None:
+            self._walls = self._mask(message.walls, "walls")
+        if message.pins is not None:
+            self._pins = self._mask(message.pins, "pins")
+        stored = {
+            name: None if mask is None else StoredArray.of(np.asarray(mask) != 0)
+            for name, mask in (("walls", message.walls), ("pins", message.pins))
+        }
+        return Change(step=self.iteration, **stored)
+
+    # -- the run itself
+
+    def start(self) -> LevelSetState:
+        """The state before the first step."""
+        self._size = self.front.size()
+        return self._look(0.0)
+
+    def _speeds(self) -> Speeds:
+        if self._front_speeds is None:
+            n = self.front.neighbourhood
+            if self._fields.follows_the_means:
+                self._fields.follow_means(self.front.occupancy())
+            self._front_speeds = (
+                self._fields.at_front(n) if self.parameters.speed_at == "front" else self._fields.at_voxels(n)
+            )
+        return self._front_speeds
+
+    def _time_step(self, speeds: Speeds) -> float:
+        p = self.parameters
+        if p.time_step == "cfl":
+            at_voxels = speeds if p.speed_at == "voxel" else self._fields.at_voxels(self.front.neighbourhood)
+            rate = largest_rate(self.front.neighbourhood, at_voxels, p)
+            dt = p.cfl / rate if rate > 0 else 0.0
+        else:
+            dt = float(p.time_step)
+        return dt if p.time is None else min(dt, p.time - self.time)
+
+    def step(self, message: LevelSetParameters | Constraints | None = None) -> LevelSetState:
+        """One step, after taking a change, and the state after it."""
+        note = "" if message is None else self._take(message)
+        p = self.parameters
+        speeds = self._speeds()
+        self.dt = self._time_step(speeds)
+        if self.dt <= 0:
+            self._front_speeds = None
+            passed = p.time is not None and self.time >= p.time
+            return self._look(0.0, "time" if passed else "stalled", note)
+        terms = rate_of_change(self.front.neighbourhood, speeds, p)
+        self.iteration += 1
+        redistancing = p.redistance_every > 0 and self.iteration % p.redistance_every == 0
+        self.front.step(terms, self.dt, p, redistancing, self._parts)
+        ends = p.time is not None and self.time + self.dt >= p.time * (1 - 1e-12)
+        self.time = p.time if ends and p.time is not None else self.time + self.dt
+        self._front_speeds = None
+        return self._look(self.dt, note=note)
+
+    def _look(self, dt: float, reason: str | None = None, note: str = "") -> LevelSetState:
+        """Measure the front, decide whether to stop, and tell."""
+        p, front = self.parameters, self.front
+        if front.is_empty:
+            reason = "vanished"
+        elif front.is_full:
+            reason = "filled"
+        speeds = self._speeds()
+        if self._rules is None:
+            fastest = float(speeds.balloon.abs().max()) if speeds.balloon.numel() else 0.0
+            thickness = math.prod(h for h, n in zip(self.spacing, front.shape, strict=True) if n == 1)
+            self._rules = StopRules(p, front.neighbourhood.active_spacing, abs(p.balloon) * fastest, thickness)
+        area, free_area, free = front.measure(speeds, self._rules.free_speed / 2, p.balloon)
+        size = front.size()
+        rate = (size - self._size) / (area * dt) if dt > 0 and area > 0 else 0.0
+        self._size = size
+        now = FrontMeasures(self.time, size, area, free_area, rate)
+        if reason is None and p.auto_stop and dt > 0:
+            reason, judged = self._judge(self._rules, now, free)
+            note = " ".join(filter(None, (note, judged)))
+        if reason is None and p.time is not None and self.time >= p.time:
+            reason = "time"
+        if reason is None and self.iteration >= p.steps:
+            reason = "steps"
+        if reason == "leak":
+            size = self._size = front.size()
+        return self._state(now, size, dt, note, reason)
+
+    def _judge(self, rules: StopRules, now: FrontMeasures, free: Tensor) -> tuple[str | None, str]:
+        """Apply the stop rules; roll back at a leak."""
+        found = rules.update(now)
+        guard = self.parameters.guard
+        if found == "leak":
+            if guard == "off":
+                return None, ""
+            self._leak_at = self.front.largest_patch(free)
+            place = "" if self._leak_at is None else " near voxel " + ", ".join(f"{x:.0f}" for x in self._leak_at)
+            if guard == "note":
+                note = "" if self._leak_noted else f"The front may be leaking{place}."
+                self._leak_noted = True
+                return None, self._noted(note)
+            leaked = self.iteration
+            self.front.roll_back()
+            self.iteration, self.time = self._tight
+            self._front_speeds = None
+            return "leak", self._noted(f"Leak{place} at step {leaked}: back to step {self.iteration}.")
+        if guard == "stop" and rules.is_tight(now):
+            self.front.save()
+            self._tight = (self.iteration, self.time)
+        return found, ""
+
+    def _noted(self, note: str) -> str:
+        if note:
+            self._notes.append(note)
+        return note
+
+    def _state(self, now: FrontMeasures, size: float, dt: float, note: str, reason: str | None) -> LevelSetState:
+        p = self.parameters
+        ml = size / 1000 if len(self.spacing) == 3 else None
+        speeds = self._speeds()
+        density = self.front.density()
+        weight = total(density)
+        on_front = total(density * speeds.balloon) / weight if weight > 0 else 0.0
+        fraction = self.iteration / p.steps if p.time is None else max(self.time / p.time, self.iteration / p.steps)
+        shown = f"{ml:.2f} ml" if ml is not None else f"{size:.4g} mm2"
+        message = REASONS[reason] if reason else f"Step {self.iteration}, {shown}"
+        values = {"size": size, "rate": now.rate, "time": self.time, "free_area": now.free_area}
+        first = self.iteration == 0
+        return LevelSetState(
+            phase="evolve",
+            fraction=min(fraction, 1.0),
+            message=message,
+            values=values | ({"volume_ml": ml} if ml is not None else {}),
+            notes=tuple(self._notes) if first else ((note,) if note else ()),
+            iteration=self.iteration,
+            time=self.time,
+            dt=dt,
+            size=size,
+            volume_ml=ml,
+            area=now.area,
+            rate=now.rate,
+            free_area=now.free_area,
+            edge_on_front=on_front,
+            changed_box=tuple(slice(0, n) for n in self.front.shape) if first else self.front.changed_box(),
+            note=note,
+            stop_reason=reason,
+            leak_at=self._leak_at,
+            run=self,
+        )
+
+    # -- the end
+
+    def level_set(self) -> NDArray[Any]:
+        """U as it is now; on the CPU not a copy."""
+        u: NDArray[Any] = self.front.u.detach().cpu().numpy()
+        return u
+
+    def result(self, state: LevelSetState) -> LevelSetResult:
+        """Result and record of the run as it stands."""
+        reason = state.stop_reason or "cancelled"
+        u = self.level_set().copy()
+        mask = np.asarray(u > 0)
+        record = Record(
+            task="evolve",
+            status="cancelled" if reason == "cancelled" else "complete",
+            parameters=self._first_parameters.model_dump(mode="json"),
+            changes=tuple(self._changes),
+            inputs=self._inputs,
+            source=Source(
+                content_hash=content_hash(self._source),
+                shape=self._source.shape,
+                dtype=self._source.dtype.str,
+                spacing=self.spacing,
+            ),
+            result={
+                "stop_reason": reason,
+                "steps": state.iteration,
+                "time": state.time,
+                "size_mm": state.size,
+                "volume_ml": state.volume_ml,
+                "leak_at": state.leak_at,
+                "mask_hash": content_hash(mask),
+            },
+            versions=versions("torch", "scipy"),
+            device=str(self._like.device.type),
+            dtype=self.parameters.dtype,
+            threads=torch.get_num_threads(),
+            duration_s=round(clock.perf_counter() - self._began, 3),
+            notes=tuple(self._notes),
+        )
+        return LevelSetResult(
+            mask=mask,
+            level_set=u,
+            stop_reason=reason,
+            record=record,
+            iteration=state.iteration,
+            time=state.time,
+            leak_at=state.leak_at,
+            notes=tuple(self._notes),
+            contributions=self._contributions(),
+        )
+
+    def _contributions(self) -> dict[str, NDArray[Any]] | None:
+        if self._parts is None:
+            return None
+        names = ("balloon", "curvature", "convection", "redistancing and constraints")
+        return {
+            name: part.reshape(self.front.shape).cpu().numpy().copy()
+            for name, part in zip(names, self._parts, strict=True)
+        }
+
+
+def _stored_inputs(
+    initial: NDArray[Any] | Seeds, walls: NDArray[Any] | None, pins: NDArray[Any] | None, speed: NDArray[Any] | None
+) -> dict[str, Any]:
+    """The drawn inputs as a record keeps them."""
+    stored: dict[str, Any] = {}
+    if isinstance(initial, Seeds):
+        stored["initial"] = {"seeds": initial.model_dump(mode="json")}
+    else:
+        array = np.asarray(initial)
+        kept = array if array.dtype.kind == "f" else array != 0
+        stored["initial"] = (
+            {"array": StoredArray.of(kept).model_dump(mode="json")} if array.dtype.kind in "buif" else {}
+        )
+    for name, mask in (("walls", walls), ("pins", pins)):
+        if mask is not None:
+            stored[name] = StoredArray.of(np.asarray(mask) != 0).model_dump(mode="json")
+    if speed is not None:
+        stored["speed_image"] = content_hash(np.asarray(speed))
+    return stored
