@@ -48,10 +48,13 @@ docs: $(PACKAGES) ## the pages of docs/ that are made from the code
 	@PYTHONPATH=. $(BIN)/python docs/make_parameters.py
 
 screenshots: $(WINDOW) ## the pictures of docs/, from the real window
-	@eval "$(ON_SCREEN) env QT_API=pyqt6 $(BIN)/python docs/make_screenshots.py"
+	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTHONPATH=. $(BIN)/python docs/make_screenshots.py"
 
-bench: $(PACKAGES) ## the tables of docs/: our figures beside those of other programs, from the same run
-	@for claim in benchmarks/*.py; do echo "$$claim"; $(BIN)/python "$$claim"; done
+bench: $(WINDOW) ## the tables of docs/: our figures beside those of other programs, from the same run
+	@for claim in benchmarks/*.py; do \
+	  echo "$$claim"; \
+	  eval "$(ON_SCREEN) env QT_API=pyqt6 PYTHONPATH=. $(BIN)/python $$claim"; \
+	done
 
 clean: ## take away what the other targets made
 	rm -rf $(VENV) $(DEMO_RESULTS) dist build test_artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
