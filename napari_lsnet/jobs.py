@@ -221,6 +221,8 @@ class Job(QObject):
         self._changes: dict[type, Any] = {}
         self._box: Update | None = None
         self._letter_on_its_way = False
+        self._delivering = False
+        self._held: Ending | None = None
         self._worker: Any = None
         self._bar: Any = None
         self._bar_time = 0.0
@@ -346,14 +348,26 @@ class Job(QObject):
         with self._condition:
             update, self._box = self._box, None
             self._letter_on_its_way = False
-        if update is not None and not self._state.ended:
-            self._show_bar(update)
+        if update is None or self._state.ended:
+            return
+        # Drawing may let Qt handle other events: the end of the job must not overtake its last update.
+        self._delivering = True
+        try:
             self.updated.emit(update)
+            self._show_bar(update)
+        finally:
+            self._delivering = False
+        held, self._held = self._held, None
+        if held is not None:
+            self._on_closed(held)
 
     def _on_closed(self, ending: Ending) -> None:
-        if self._ending is not None:
+        if self._delivering:
+            self._held = ending
             return
         self._deliver()
+        if self._ending is not None:
+            return
         self._ending = ending
         if self._bar is not None:
             self._bar.close()

@@ -107,13 +107,13 @@ class CurvePlot(QWidget):
             return
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "0")
         painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, self._x_name)
-        painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{last:g}")
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, shown(last))
         above = QRectF(frame.left(), _MARGIN, frame.width(), _LINE)
         sides = (Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignHCenter)
         for curve, side in zip(self.curves, sides, strict=False):
             if curve.y:
                 painter.setPen(QColor(curve.colour))
-                painter.drawText(above, side, f"{curve.name} {curve.y[-1]:.4g} {curve.unit}".rstrip())
+                painter.drawText(above, side, f"{curve.name} {shown(curve.y[-1])} {curve.unit}".rstrip())
         for curve in reversed(self.curves):
             self._draw(painter, curve, frame, last)
 
@@ -130,3 +130,10 @@ class CurvePlot(QWidget):
         ]
         painter.setPen(QPen(QColor(curve.colour), 1.6))
         painter.drawPolyline(QPolygonF(line))
+
+
+def shown(value: float) -> str:
+    """A number in few digits: 1,642, 237, 12.3, 0.0061."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if abs(value) < 10 else f"{value:.1f}"

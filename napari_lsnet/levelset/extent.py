@@ -59,6 +59,7 @@ class ExtentChooser(QWidget):
         self.box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._menu_button = QToolButton()
         self._menu_button.setText("Box")
+        self._menu_button.setMinimumWidth(self._menu_button.fontMetrics().horizontalAdvance("Box") + 30)
         self._menu_button.setToolTip("Draw a box, or take it from the view")
         self._menu_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)

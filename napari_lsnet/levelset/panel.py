@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QFileDialog,
@@ -51,6 +52,9 @@ _VISIBLE = {
 }
 
 
+_NEWS_MS = 150
+
+
 class LevelSetPanel(QWidget):
     """The dock widget *Level set: grow a contour*.
 
@@ -65,23 +69,28 @@ class LevelSetPanel(QWidget):
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._run = run_of(viewer)
+        self.level_set_run = run_of(viewer)
         self._accepted: list[Accepted] = []
-        self._keys = Bindings(
-            viewer, {"run": self.run, "step": self.step, "outline": self._run.switch_outline, "hide": self._run.hide}
-        )
+        run = self.level_set_run
+        actions = {"run": self.run, "step": self.step, "outline": run.switch_outline, "hide": run.hide}
+        self._keys = Bindings(viewer, actions)
         self.destroyed.connect(self._keys.release)
         self._inputs_changed = False
         self._wants_accept = False
         self._invalid = ""
         self._report = ""
+        self._news = ""
+        self._news_timer = QTimer(self)
+        self._news_timer.setSingleShot(True)
+        self._news_timer.setInterval(_NEWS_MS)
+        self._news_timer.timeout.connect(self._tell_news)
         self._kept: tuple[Request, LevelSetResult] | None = None
         self._picking: Any = None
         self._build()
         self._connect()
         self._on_inputs()
-        if self._run.result is not None and self._run.request is not None:
-            self._kept = (self._run.request, self._run.result)
+        if self.level_set_run.result is not None and self.level_set_run.request is not None:
+            self._kept = (self.level_set_run.request, self.level_set_run.result)
         self._follow()
         self.controls.run_button.setToolTip(self.controls.run_button.toolTip() + hint("run"))
         self.controls.step_button.setToolTip(self.controls.step_button.toolTip() + hint("step"))
@@ -140,9 +149,9 @@ class LevelSetPanel(QWidget):
         self.preview_button.toggled.connect(self._redraw_preview)
         self.pick_button.toggled.connect(self._on_pick)
         self._preview.told.connect(self._on_preview_told)
-        self._run.changed.connect(self._follow)
-        self._run.updated.connect(self._on_updated)
-        self._run.ended.connect(self._on_ended)
+        self.level_set_run.changed.connect(self._follow)
+        self.level_set_run.updated.connect(self._on_updated)
+        self.level_set_run.ended.connect(self._on_ended)
         controls = self.controls
         for signal, action in (
             (controls.run, self.run),
@@ -162,18 +171,18 @@ class LevelSetPanel(QWidget):
 
     def run(self) -> None:
         """Run, pause, resume or continue, whatever the state allows."""
-        state = self._run.state
+        state = self.level_set_run.state
         if state is JobState.RUNNING:
-            self._run.pause()
+            self.level_set_run.pause()
         elif state is JobState.PAUSED:
-            self._run.resume()
+            self.level_set_run.resume()
         else:
             self._begin(None)
 
     def step(self, count: int = 1) -> None:
         """Take some steps and rest."""
-        if self._run.is_busy:
-            self._run.step(count)
+        if self.level_set_run.is_busy:
+            self.level_set_run.step(count)
         else:
             self._begin(count + 1)  # the first report is the start itself
 
@@ -182,23 +191,23 @@ class LevelSetPanel(QWidget):
         self._wants_accept = False
         self._kept = None
         self.controls.plot.clear()
-        self._run.rewind()
-        if not self._run.is_busy:
+        self.level_set_run.rewind()
+        if not self.level_set_run.is_busy:
             self.controls.tell("Back at the start.")
         self._follow()
 
     def cancel(self) -> None:
         """Stop and keep what was reached."""
-        self._run.cancel()
+        self.level_set_run.cancel()
 
     def accept(self) -> None:
         """Write the contour into the chosen labels layer; a run that is under way is stopped first."""
-        if self._run.is_busy:
+        if self.level_set_run.is_busy:
             self._wants_accept = True
-            self._run.cancel()
+            self.level_set_run.cancel()
             return
         self._wants_accept = False
-        request, result = self._run.request, self._run.result
+        request, result = self.level_set_run.request, self.level_set_run.result
         if request is None or result is None:
             return
         value = self.controls.label.value()
@@ -215,7 +224,7 @@ class LevelSetPanel(QWidget):
             return
         self._accepted.append(accepted)
         self._kept = (request, result)
-        self._run.clear()
+        self.level_set_run.clear()
         self.controls.targets.choose(accepted.layer)
         kept = f" {accepted.kept:,} voxels of other labels were left alone." if accepted.kept else ""
         self.controls.tell(
@@ -268,8 +277,9 @@ class LevelSetPanel(QWidget):
     def _begin(self, steps: int | None) -> None:
         try:
             parameters = self.form.value()
-            if self._can_continue() and self._run.request is not None and self._run.result is not None:
-                request = self._run.request.going_on(self._run.result, parameters)
+            before, reached = self.level_set_run.request, self.level_set_run.result
+            if before is not None and reached is not None and self._can_continue():
+                request = before.going_on(reached, parameters)
             else:
                 request = self.inputs.request(parameters)
         except LsnetError as error:
@@ -284,7 +294,7 @@ class LevelSetPanel(QWidget):
         self.controls.rate_curve.unit = f"{request.volume.unit}/time"
         self.controls.tell("Preparing: the speed image and the start...")
         settings.remember(parameters)
-        self._run.start(request, steps=steps)
+        self.level_set_run.start(request, steps=steps)
 
     def _on_inputs(self) -> None:
         self._inputs_changed = True
@@ -294,7 +304,7 @@ class LevelSetPanel(QWidget):
 
     def _on_parameters(self, parameters: LevelSetParameters) -> None:
         self._invalid = ""
-        self._run.send(parameters)
+        self.level_set_run.send(parameters)
         self._tell_forecast()
         self._redraw_preview()
         self._follow()
@@ -350,7 +360,7 @@ class LevelSetPanel(QWidget):
     # ---- what the run causes
 
     def _on_updated(self, update: Update) -> None:
-        request = self._run.request
+        request = self.level_set_run.request
         if request is None:
             return
         state: Any = update.report
@@ -359,18 +369,29 @@ class LevelSetPanel(QWidget):
         for values in update.history:
             size = values["size"] / 1000.0 if three and known else values["size"]
             plot.add(values["time"], size, values["rate"])
-        plot.update()
         size_text = words.size_text(state.size, state.volume_ml, request.volume, request.image.ndim)
         notes = " ".join(update.notes)
-        self.controls.tell(f"{words.running_text(state, size_text)} {notes}".strip())
+        self._news = f"{words.running_text(state, size_text)} {notes}".strip()
+        if notes or not self._news_timer.isActive():
+            self._tell_news()
+            self._news_timer.start()
+
+    def _tell_news(self) -> None:
+        """Curve and status line; less often than the contour moves, because each has the whole window drawn again."""
+        if self._news:
+            self.controls.tell(self._news)
+            self.controls.plot.update()
+        self._news = ""
 
     def _on_ended(self, ending: Ending) -> None:
+        self._news_timer.stop()
+        self._tell_news()
         if ending.state is JobState.FAILED:
             self._report = ending.details
             self._wants_accept = False
             self._refuse(ending.message, details=bool(ending.details))
             return
-        request, result = self._run.request, self._run.result
+        request, result = self.level_set_run.request, self.level_set_run.result
         if request is None or result is None:
             self.controls.tell("Cancelled before the first step.")
             return
@@ -385,41 +406,43 @@ class LevelSetPanel(QWidget):
             self.accept()
 
     def _can_continue(self) -> bool:
-        result = self._run.result
+        result = self.level_set_run.result
         return (
             result is not None
             and not self._inputs_changed
             and result.stop_reason not in ("vanished", "filled")
-            and not self._run.is_busy
+            and not self.level_set_run.is_busy
         )
 
     def _follow(self) -> None:
         """Buttons and lines follow the state."""
+        if self.level_set_run.state is JobState.PAUSED:
+            self._tell_news()
         reason = self.inputs.why_not() or self._invalid
-        busy = self._run.is_busy
+        busy = self.level_set_run.is_busy
         self.controls.follow(
             Standing(
-                state=self._run.state,
+                state=self.level_set_run.state,
                 can_run=not reason,
                 can_continue=not reason and self._can_continue(),
                 has_result=self._kept is not None,
-                can_rewind=self._run.result is not None,
+                can_rewind=self.level_set_run.result is not None,
                 can_undo=bool(self._accepted),
             )
         )
         self.controls.accept_button.setEnabled(
-            self.controls.accept_button.isEnabled() and (busy or self._run.result is not None)
+            self.controls.accept_button.isEnabled() and (busy or self.level_set_run.result is not None)
         )
         self.inputs.lock(busy)
         volume = self.inputs.volume
         if volume is not None:
             with suppress(LsnetError):
                 self.neck_line.setText(words.neck_text(self.form.value(), self.inputs.ndim, volume.unit))
-        if self._run.waits_for:
-            self.controls.tell(f"Waiting: {self._run.waits_for} is running on this device.")
-        elif reason and not busy and self._run.result is None:
+        if self.level_set_run.waits_for:
+            self.controls.tell(f"Waiting: {self.level_set_run.waits_for} is running on this device.")
+        elif reason and not busy and self.level_set_run.result is None:
             self.controls.tell(reason)
-        elif not busy and self._run.result is None and self._run.state is JobState.IDLE and not self._accepted:
+        elif self.level_set_run.state is JobState.IDLE and not self._accepted:
             self.controls.tell("Ready: press Run.")
 
     def _tell_forecast(self) -> None:

@@ -30,8 +30,8 @@ LIVE = "live level set"
 LINE_COLOUR = (1.0, 0.78, 0.1)
 _FRONT = 128
 _REACH_VOXELS = 2.0
-_LINE_HALF_WIDTH = 0.45
-_EDGE_HALF_WIDTH = 0.75
+_LINE_HALF_WIDTH = 0.25
+_EDGE_HALF_WIDTH = 0.45
 _TINT = 0.16
 
 Box = tuple[slice, ...]
@@ -137,7 +137,10 @@ class LiveFront:
         """A line with a tint on slices, a solid surface in 3D."""
         dims = self._dims()
         if dims is not None:
-            self.layer.colormap = line_colours(self._tinted) if dims.ndisplay == 2 else surface_colours()
+            flat = dims.ndisplay == 2
+            self.layer.colormap = line_colours(self._tinted) if flat else surface_colours()
+            # An image in front of the surface must not hide it.
+            self.layer.blending = "translucent" if flat else "translucent_no_depth"
 
     def switch_outline(self) -> None:
         """The line with a tint inside, or the line alone."""
@@ -166,12 +169,14 @@ class LiveFront:
 
 
 def surface_colours() -> Any:
-    """One colour for the surface in 3D; light and shade come from the rendering."""
+    """From dark to light: the rendering of a surface looks its colour up by how bright the light falls."""
     from napari.utils import Colormap
 
+    red, green, blue = LINE_COLOUR
+    dark, light = (0.25 * red, 0.25 * green, 0.25 * blue, 1.0), (1.0, 0.95, 0.65, 1.0)
     return Colormap(
-        np.array([(*LINE_COLOUR, 0.0), (*LINE_COLOUR, 1.0), (*LINE_COLOUR, 1.0)]),
-        controls=(0, 0.45, 1),
+        colors=np.array([dark, (*LINE_COLOUR, 1.0), light], dtype=np.float32),
+        controls=np.array([0.0, 0.8, 1.0], dtype=np.float32),
         name="level set surface",
     )
 

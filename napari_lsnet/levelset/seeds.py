@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.layers import LayerVolume, describe_layer, result_arguments, result_transform
@@ -68,8 +68,7 @@ class StartChooser(QWidget):
         self.label.setRange(0, 2**31 - 1)
         self.label.setSpecialValueText("all labels")
         self.label.setToolTip("The label to start from")
-        self.swap = QToolButton()
-        self.swap.setText("Swap")
+        self.swap = QPushButton("Swap sides")
         self.swap.setCheckable(True)
         self.swap.setToolTip("Swap inside and outside: start from everything but the seeds")
         self._size_name = QLabel("radius")

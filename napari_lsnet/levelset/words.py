@@ -43,7 +43,7 @@ def stop_text(result: LevelSetResult, size: str) -> str:
 
 def running_text(state: LevelSetState, size: str) -> str:
     """One line on a run that is under way."""
-    return f"Step {state.iteration}, time {state.time:.1f} (+{state.dt:.2f}), {size}, front at {state.rate:+.2f}"
+    return f"Step {state.iteration}, time {state.time:.1f} (+{state.dt:.2f}), {size}, rate {state.rate:+.2f}"
 
 
 def neck_text(parameters: LevelSetParameters, ndim: int, unit: str) -> str:
@@ -61,7 +61,7 @@ def memory_text(needed: int, free: int, voxels: int) -> tuple[str, bool]:
     gigabytes = needed / 1e9
     amount = f"{gigabytes:.1f} GB" if gigabytes >= 0.95 else f"{max(needed / 1e6, 1):.0f} MB"
     millions = f"{voxels / 1e6:.1f} million" if voxels >= 95_000 else f"{voxels:,}"
-    text = f"{millions} voxels, about {amount} of {free / 1e9:.0f} GB free memory"
+    text = f"{millions} voxels, about {amount} ({free / 1e9:.0f} GB free)"
     if needed > 0.9 * free:
         return f"{text}: too little. Draw a smaller box.", True
     return text, False

@@ -45,8 +45,8 @@ def panel(npe2pm, make_napari_viewer, qtbot, tmp_path, monkeypatch):
     panel.inputs.start.radius.setValue(4)
     set_parameters(panel, speed="region", lower=50.0, engine="reference")
     yield panel
-    panel._run.cancel()
-    qtbot.waitUntil(lambda: not panel._run.is_busy)
+    panel.level_set_run.cancel()
+    qtbot.waitUntil(lambda: not panel.level_set_run.is_busy)
 
 
 def set_parameters(panel, **values) -> None:
@@ -55,13 +55,13 @@ def set_parameters(panel, **values) -> None:
 
 def run_to_end(panel, qtbot):
     panel.run()
-    qtbot.waitUntil(lambda: panel._run.state.ended, timeout=60_000)
-    return panel._run.result
+    qtbot.waitUntil(lambda: panel.level_set_run.state.ended, timeout=60_000)
+    return panel.level_set_run.result
 
 
 def run_some(panel, qtbot, steps=3):
     panel.step(steps)
-    qtbot.waitUntil(lambda: panel._run.state is JobState.PAUSED, timeout=20_000)
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.PAUSED, timeout=20_000)
 
 
 def test_a_run_stops_at_the_border_and_says_so(panel, qtbot):
@@ -104,21 +104,21 @@ def test_buttons_follow_the_state(panel, qtbot):
     assert c.run_button.text() == "Pause"
     c.cancel_button.click()
     assert c.run_button.text() == "Stopping..."
-    qtbot.waitUntil(lambda: panel._run.state is JobState.CANCELLED, timeout=2000)
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.CANCELLED, timeout=2000)
     assert (c.run_button.text(), c.rewind_button.isEnabled(), c.accept_button.isEnabled()) == ("Continue", True, True)
     assert "Cancelled at step" in c.status.text()
 
 
 def test_rewind_goes_back_to_the_start(panel, qtbot):
     run_some(panel, qtbot, 1)
-    panel._run.cancel()
-    qtbot.waitUntil(lambda: not panel._run.is_busy)
+    panel.level_set_run.cancel()
+    qtbot.waitUntil(lambda: not panel.level_set_run.is_busy)
     panel.rewind()
     first = np.array(panel.viewer.layers["Level set (live)"].data)
     distance = np.sqrt(sum((a - c) ** 2 for a, c in zip(np.indices(first.shape), (12, 14, 13), strict=True)))
     run_some(panel, qtbot, 5)
     panel.rewind()
-    qtbot.waitUntil(lambda: panel._run.state is JobState.IDLE)
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.IDLE)
     np.testing.assert_array_equal(panel.viewer.layers["Level set (live)"].data, first)
     assert first[distance < 1].min() > 128
     assert first[distance > 5].max() < 128
@@ -131,8 +131,8 @@ def test_a_change_while_it_runs_reaches_the_run_and_its_record(panel, qtbot):
     set_parameters(panel, curvature=0.7)
     run_some(panel, qtbot)
     panel.cancel()
-    qtbot.waitUntil(lambda: panel._run.state is JobState.CANCELLED)
-    (change,) = panel._run.result.record.changes
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.CANCELLED)
+    (change,) = panel.level_set_run.result.record.changes
     assert change.step == 3
     assert change.parameters["curvature"] == 0.7
 
@@ -140,11 +140,11 @@ def test_a_change_while_it_runs_reaches_the_run_and_its_record(panel, qtbot):
 def test_continue_goes_on_from_where_it_stopped(panel, qtbot):
     run_some(panel, qtbot, 4)
     panel.cancel()
-    qtbot.waitUntil(lambda: panel._run.state is JobState.CANCELLED)
-    before = panel._run.result.mask.sum()
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.CANCELLED)
+    before = panel.level_set_run.result.mask.sum()
     panel.run()
-    qtbot.waitUntil(lambda: panel._run.state is JobState.DONE, timeout=60_000)
-    assert panel._run.result.mask.sum() > before
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.DONE, timeout=60_000)
+    assert panel.level_set_run.result.mask.sum() > before
     seeds = panel.inputs.start.combo.layer
     seeds.data = [[12, 14, 15]]
     assert panel.controls.run_button.text() == "Run"
@@ -201,7 +201,7 @@ def test_accept_while_it_runs_takes_what_is_seen(panel, qtbot):
     panel.controls.accept_button.click()
     qtbot.waitUntil(lambda: "Level set" in panel.viewer.layers)
     assert panel.viewer.layers["Level set"].data.sum() > 0
-    assert not panel._run.is_busy
+    assert not panel.level_set_run.is_busy
 
 
 def test_the_users_layers_are_not_touched(panel, qtbot):
@@ -228,7 +228,7 @@ def test_layers_may_be_renamed_and_deleted_while_it_runs(panel, qtbot):
     panel.viewer.layers.remove(panel.inputs.start.combo.layer)
     panel.viewer.layers.remove(source)
     panel.run()
-    qtbot.waitUntil(lambda: panel._run.state is JobState.DONE, timeout=60_000)
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.DONE, timeout=60_000)
     assert "Level set (live)" not in panel.viewer.layers
     panel.accept()
     assert panel.viewer.layers["Level set"].data.sum() == panel._kept[1].mask.sum()
@@ -298,7 +298,7 @@ def test_a_box_limits_the_run_and_its_result_lies_in_place(panel, qtbot):
     panel.inputs.extent.box.setText("8:16, 4:24, 0:26")
     result = run_to_end(panel, qtbot)
     assert result.mask.shape == (8, 20, 26)
-    assert panel._run.request.complete(result.record).source.region == [(8, 16), (4, 24), (0, 26)]
+    assert panel.level_set_run.request.complete(result.record).source.region == [(8, 16), (4, 24), (0, 26)]
     panel.accept()
     labels = panel.viewer.layers["Level set"]
     np.testing.assert_array_equal(labels.data[8:16, 4:24] == 1, result.mask)
@@ -327,9 +327,9 @@ def test_swap_starts_from_everything_but_the_seeds(panel, qtbot):
     panel.inputs.start.swap.click()
     run_some(panel, qtbot, 1)
     panel.cancel()
-    qtbot.waitUntil(lambda: panel._run.state is JobState.CANCELLED)
-    assert not panel._run.result.mask[12, 14, 13]
-    assert panel._run.result.mask[12, 14, 25]
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.CANCELLED)
+    assert not panel.level_set_run.result.mask[12, 14, 13]
+    assert panel.level_set_run.result.mask[12, 14, 25]
 
 
 def test_the_speed_preview_is_the_speed_of_the_run(panel, qtbot):
@@ -376,11 +376,11 @@ def test_the_smallest_neck_and_the_memory_are_told(panel):
 
 def test_closing_the_dock_leaves_the_run_and_a_new_panel_finds_it(panel, qtbot):
     run_some(panel, qtbot)
-    viewer, run = panel.viewer, panel._run
+    viewer, run = panel.viewer, panel.level_set_run
     viewer.window.remove_dock_widget(panel)
     again = LevelSetPanel(viewer)
     qtbot.addWidget(again)
-    assert again._run is run
+    assert again.level_set_run is run
     assert again.controls.run_button.text() == "Resume"
     again.run()
     qtbot.waitUntil(lambda: run.state is JobState.DONE, timeout=60_000)
@@ -399,7 +399,7 @@ def test_a_failure_offers_a_report_and_the_next_run_works(panel, qtbot, monkeypa
     with monkeypatch.context() as broken:
         broken.setattr(Request, "make", fail)
         panel.run()
-        qtbot.waitUntil(lambda: panel._run.state is JobState.FAILED)
+        qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.FAILED)
     assert panel.controls.status.text() == "The level set stopped; your layers are unchanged."
     assert not panel.controls.report_button.isHidden()
     panel.controls.report_button.click()
@@ -460,9 +460,9 @@ def test_copied_text_makes_the_same_mask(panel, from_file, qtbot, box):
     panel.inputs.extent.box.setText(box)
     run_some(panel, qtbot, 6)
     panel.cancel()
-    qtbot.waitUntil(lambda: panel._run.state is JobState.CANCELLED)
-    mask = panel._run.result.mask
-    region = panel._run.request.region
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.CANCELLED)
+    mask = panel.level_set_run.result.mask
+    region = panel.level_set_run.request.region
     assert 0 < mask.sum() < mask.size
     script = copied(panel, panel.controls.python_button)
     assert str(from_file) in script
@@ -509,6 +509,6 @@ def test_a_run_that_was_steered_is_replayed_from_its_record(panel, from_file, qt
 def test_without_a_file_the_text_says_what_to_save_first(panel, qtbot):
     run_some(panel, qtbot, 2)
     panel.cancel()
-    qtbot.waitUntil(lambda: panel._run.state is JobState.CANCELLED)
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.CANCELLED)
     for button in (panel.controls.python_button, panel.controls.command_button):
         assert "# The image has no file yet: save the layer as image.nii.gz first." in copied(panel, button)

@@ -1,0 +1,157 @@
+"""The pictures of the level set panel in the documentation, from the real window on the CT that comes with the program.
+
+Four moments of a run on one slice and four in 3D, at 1280 x 800. Run with a screen, or under Xvfb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "images"
+SIZE = (1280, 800)
+LIMIT_S = 900
+GROWING_2D, LATER_2D = 60, 160
+GROWING_3D, LATER_3D = 60, 170
+VIEW_3D = (4.0, -12.0, 84.0)
+
+
+def main() -> None:
+    """Make all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=FOLDER, help="Folder of the pictures.")
+    parser.add_argument("--theme", choices=("dark", "light"), default="dark", help="Theme of napari.")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        # Neither the settings nor the last values of whoever runs this get into the pictures.
+        os.environ["XDG_CONFIG_HOME"] = home
+        os.environ["NAPARI_CONFIG"] = str(Path(home) / "settings.yaml")
+        for moments in (slice_moments, volume_moments):
+            Session(arguments.theme, arguments.out).play(moments)
+
+
+class Session:
+    """A window with the CT, its seed and the panel."""
+
+    def __init__(self, theme: str, folder: Path) -> None:
+        import napari
+        from napari.settings import get_settings
+
+        from napari_lsnet.levelset.panel import LevelSetPanel
+        from napari_lsnet.samples import liver_ct
+        from src_models.cli.demo import PARAMETERS, POINT
+        from src_models.cli.inputs import present_point
+        from src_models.files import read_volume
+        from src_models.sample_data import sample_file
+
+        get_settings().appearance.theme = theme
+        self.folder = folder
+        self.viewer = napari.Viewer(show=True, show_welcome_screen=False)
+        self.viewer.theme = theme
+        self.viewer.window.resize(*SIZE)
+        (data, arguments, _), *_ = liver_ct()
+        self.image = self.viewer.add_image(data, **arguments)
+        self.panel = LevelSetPanel(self.viewer)
+        self.viewer.window.add_dock_widget(self.panel, name="Level set: grow a contour", area="right")
+        place, _, radius = POINT.partition(":")
+        grid, order = (v := read_volume(sample_file("liver_ct/liver_ct.nii.gz"))).grid, v.stored_order
+        centre = present_point([float(x) for x in place.split(",")], grid, order)
+        self.index = np.array(centre) / grid.spacing
+        self.panel.inputs.start.draw_points()
+        self.seeds = self.panel.inputs.start.combo.layer
+        self.panel.inputs.start.radius.setValue(float(radius))
+        self.seeds.data = [self.index]
+        self.viewer.dims.set_point(0, self.image.data_to_world(self.index)[0])
+        self.panel.form.set_value(PARAMETERS)
+        self.wait(lambda: False, 1.5)
+
+    def play(self, moments: Callable[[Session], None]) -> None:
+        """Take the pictures, then close the window."""
+        moments(self)
+        self.panel.cancel()
+        self.wait(lambda: not self.panel.level_set_run.is_busy, LIMIT_S)
+        self.viewer.close()
+
+    def wait(self, until: Callable[[], bool], seconds: float) -> None:
+        """Let the window live until something is so."""
+        from qtpy.QtWidgets import QApplication
+
+        end = time.monotonic() + seconds
+        while not until() and time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    def run_to(self, step: int) -> None:
+        """Let the run come to a step, and go on."""
+        seen = [0]
+        follow = self.panel.level_set_run.updated
+        follow.connect(lambda update: seen.__setitem__(0, update.report.iteration))
+        self.wait(lambda: seen[0] >= step or self.panel.level_set_run.state.ended, LIMIT_S)
+
+    def save(self, name: str) -> None:
+        """The window as a picture."""
+        path = self.folder / f"{name}.png"
+        self.viewer.window.screenshot(str(path), flash=False, canvas_only=False)
+        print(path)
+
+
+def slice_moments(session: Session) -> None:
+    """Seed, growing, paused, resting: on one slice."""
+    panel = session.panel
+    panel.inputs.extent.set_mode("slice")
+    session.wait(lambda: False, 0.5)
+    session.save("level_set_2d_1_seed")
+    panel.run()
+    session.run_to(GROWING_2D)
+    session.save("level_set_2d_2_growing")
+    session.run_to(LATER_2D)
+    panel.run()
+    session.wait(lambda: False, 0.5)
+    session.save("level_set_2d_3_paused")
+    panel.run()
+    session.wait(lambda: panel.level_set_run.state.ended, LIMIT_S)
+    session.wait(lambda: False, 0.5)
+    session.save("level_set_2d_4_resting")
+
+
+def volume_moments(session: Session) -> None:
+    """Seed, growing, paused, accepted: the whole volume in 3D."""
+    panel, viewer = session.panel, session.viewer
+    panel.inputs.extent.box.setText("0:64, 8:90, 5:95")
+    viewer.dims.ndisplay = 3
+    viewer.reset_view()
+    camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
+    camera.angles = VIEW_3D
+    session.image.rendering = "attenuated_mip"
+    session.seeds.visible = False
+    panel.step(1)
+    session.wait(lambda: panel.level_set_run.state.value == "paused", LIMIT_S)
+    save_in_3d(session, "level_set_3d_1_seed")
+    panel.run()
+    session.run_to(GROWING_3D)
+    save_in_3d(session, "level_set_3d_2_growing")
+    session.run_to(LATER_3D)
+    panel.run()
+    save_in_3d(session, "level_set_3d_3_paused")
+    panel.run()
+    session.wait(lambda: panel.level_set_run.state.ended, LIMIT_S)
+    save_in_3d(session, "level_set_3d_4_resting")
+
+
+def save_in_3d(session: Session, name: str) -> None:
+    """A picture in 3D; between them the view is flat, because rendering without a graphics card takes long."""
+    session.viewer.dims.ndisplay = 3
+    session.wait(lambda: False, 1.0)
+    session.save(name)
+    session.viewer.dims.ndisplay = 2
+
+
+if __name__ == "__main__":
+    main()
