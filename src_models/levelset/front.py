@@ -108,8 +108,14 @@ class Front:
     def constrain(self, walls: Tensor | None, pins: Tensor | None) -> None:
         """Take new walls and pins (flat bool tensors) and enforce them everywhere."""
         self.walls, self.pins = walls, pins
-        self.flat.copy_(constrained(self.flat, self._active_spacing, walls, pins))
+        self._replace(constrained(self.flat, self._active_spacing, walls, pins))
+
+    def _replace(self, fresh: Tensor) -> None:
+        """Take another u, and tell where it differs."""
+        differs = true_positions(fresh != self.flat)
+        self.flat.copy_(fresh)
         self.rebuild()
+        self.changed = Sites(differs, self.shape)
 
     def step(
         self,
@@ -190,8 +196,7 @@ class Front:
     def roll_back(self) -> None:
         """Go back to the remembered u."""
         if self._saved is not None:
-            self.flat.copy_(self._saved)
-            self.rebuild()
+            self._replace(self._saved)
 
     def changed_box(self) -> tuple[slice, ...] | None:
         """Smallest box around the voxels visited by the last step; None where there were none."""

@@ -99,7 +99,7 @@ def from_seeds(
         distance = _distance_to_polyline(grid, points)
         np.maximum(u[box], radius - distance, out=u[box])
         nearest = tuple(int(np.clip(round(x / h), 0, n - 1)) for x, h, n in zip(points[0], spacing, shape, strict=True))
-        if not (u[box] > 0).any() or (len(points) == 1 and u[nearest] <= 0):
+        if u[nearest] <= 0 and not (distance < radius).any():
             u[nearest] = max(u[nearest], 0.5 * smallest)
             notes.append(f"A seed of radius {radius:g} mm covers no voxel; it claims the nearest one.")
     return (u if band_width_mm is None else np.clip(u, -band_width_mm, band_width_mm)), tuple(notes)

@@ -30,6 +30,9 @@ from src_models.levelset.states import REASONS, Constraints, LevelSetResult, Lev
 from src_models.levelset.stopping import FrontMeasures, StopRules
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
 
+SLOWEST = 1e-36
+"""A rate below this is no speed: its time step would not fit into float32."""
+
 
 def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     """The torch device of a parameter.
@@ -99,6 +102,7 @@ class Run:
         self._size = 0.0
         self._front_speeds: Speeds | None = None
         self._tight: tuple[int, float] = (0, 0.0)
+        self._tight_parts = self._parts
         self._leak_at: tuple[float, ...] | None = None
         self._leak_noted = False
 
@@ -134,7 +138,15 @@ class Run:
             self._notes.append("The start has no negative values: it is taken as labels.")
             array = array > 0
         if array.dtype.kind == "f":
-            start = torch.from_numpy(np.array(array, order="C")).to(self._like, copy=True)
+            wide = array.astype(np.float64)
+            largest = float(np.abs(wide).max())
+            if self.width is not None and not 1e-12 < largest / width < 1e12:
+                wide *= width / largest  # slopes are scaled to 1 anyway; this one neither overflows nor vanishes
+            start = torch.from_numpy(np.ascontiguousarray(wide)).to(self._like, copy=True)
+            if not bool(start.isfinite().all()) or not np.array_equal(start.cpu().numpy() > 0, array > 0):
+                raise InputError(
+                    "seeds-range", f"The start does not fit into {p.dtype}", "", "Scale it to a distance in mm."
+                )
             return start if self.width is None else redistance_fully(start, self.spacing, width, order=p.order)
         start = torch.from_numpy(np.where(array != 0, width, -width)).to(self._like)
         return redistance_fully(start, self.spacing, width, order=p.order)
@@ -157,7 +169,10 @@ class Run:
             return self._noted(f"Not changed: {refused}")
         self._changes.append(change)
         if isinstance(message, Constraints):
+            before = self.front.flat.clone()
             self.front.constrain(self._walls, self._pins)
+            if self._parts is not None:
+                self._parts[3] += self.front.flat - before
         self._front_speeds = None
         self._rules = None
         self._leak_noted = False
@@ -173,6 +188,8 @@ class Run:
                     "",
                     "Start a new run from here.",
                 )
+            if self._given_speed is not None:
+                check_speed_image(self._given_speed, self._image.shape, message)
             self.parameters = with_range(self._image, message.model_copy(update=fixed))
             return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
         if message.walls is not None:
@@ -207,7 +224,7 @@ class Run:
         if p.time_step == "cfl":
             at_voxels = speeds if p.speed_at == "voxel" else self._fields.at_voxels(self.front.neighbourhood)
             rate = largest_rate(self.front.neighbourhood, at_voxels, p)
-            dt = p.cfl / rate if rate > 0 else 0.0
+            dt = p.cfl / rate if rate > SLOWEST else 0.0
         else:
             dt = float(p.time_step)
         return dt if p.time is None else min(dt, p.time - self.time)
@@ -274,11 +291,13 @@ class Run:
                 return None, self._noted(note)
             leaked = self.iteration
             self.front.roll_back()
+            self._parts = self._tight_parts
             self.iteration, self.time = self._tight
             self._front_speeds = None
             return "leak", self._noted(f"Leak{place} at step {leaked}: back to step {self.iteration}.")
         if guard == "stop" and rules.is_tight(now):
             self.front.save()
+            self._tight_parts = None if self._parts is None else [part.clone() for part in self._parts]
             self._tight = (self.iteration, self.time)
         return found, ""
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_models.errors import InputError
+from src_models.errors import GeometryError, InputError
 from src_models.geometry import check_spacing
 from src_models.levelset.parameters import LevelSetParameters
 
@@ -30,6 +30,13 @@ def as_image(image: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any]:
     GeometryError
         For a spacing that is missing, zero or negative.
     """
+    if spacing is None or np.ndim(spacing) != 1:
+        raise GeometryError(
+            "spacing-missing",
+            "The voxel size is missing",
+            "one value in mm per array axis is needed",
+            "Give the spacing in array order (z, y, x).",
+        )
     array = np.asarray(image)
     if array.dtype.kind not in "buif":
         kind = "complex numbers" if array.dtype.kind == "c" else f"values of type {array.dtype}"
@@ -142,6 +149,8 @@ def edge_indicator(image: NDArray[Any], spacing: Sequence[float], parameters: Le
     if high <= low:
         return np.ones_like(plain)
     scale = parameters.contrast * (high - low)
+    if not 1e-15 < scale < 1e15:  # its square leaves float32
+        plain, scale = (plain / scale).astype(plain.dtype), 1.0
     relative = squared_gradient(plain, spacing, parameters.sigma) / plain.dtype.type(scale**2)
     with np.errstate(over="ignore"):  # a very steep edge gives infinity here and g = 0, as it should
         return np.asarray(1 / (1 + relative ** plain.dtype.type(parameters.edge_power / 2)))
@@ -219,6 +228,8 @@ def chan_vese_speed(
     inside: Any
     outside: Any
     rest = 1 - occupancy
+    # By a power of two, which rounds nothing: squares then neither overflow nor vanish.
+    image = np.ldexp(image, -int(np.frexp(np.abs(image).max())[1]))
     if parameters.local_sigma is None:
         inside = (image * occupancy).sum(dtype=np.float64) / max(occupancy.sum(dtype=np.float64), 1e-12)
         outside = (image * rest).sum(dtype=np.float64) / max(rest.sum(dtype=np.float64), 1e-12)
@@ -231,6 +242,8 @@ def chan_vese_speed(
         outside = sums[2] / np.maximum(sums[3], 1e-6)
     spread = max(parameters.inside_weight, parameters.outside_weight) * (inside - outside) ** 2
     gain = parameters.outside_weight * (image - outside) ** 2 - parameters.inside_weight * (image - inside) ** 2
+    agree = np.abs(inside - outside) <= 16 * np.finfo(image.dtype).eps
+    spread = np.where(agree, 0, spread)
     speed = np.where(spread > 0, np.clip(gain / np.where(spread > 0, spread, 1), -1, 1), 0)
     return np.asarray(speed.astype(image.dtype))
 
