@@ -222,6 +222,8 @@ class Job(QObject):
         self._box: Update | None = None
         self._letter_on_its_way = False
         self._delivering = False
+        self._letters_came = False
+        self._rest_came = False
         self._held: Ending | None = None
         self._worker: Any = None
         self._bar: Any = None
@@ -337,6 +339,9 @@ class Job(QObject):
             self._move_to(JobState.PAUSED if resting else JobState.RUNNING)
 
     def _on_rested(self) -> None:
+        if self._delivering:
+            self._rest_came = True
+            return
         with self._condition:
             resting = self._budget == 0
         if resting and self._state in (JobState.RUNNING, JobState.PAUSED) and self.waits_for is None:
@@ -345,21 +350,29 @@ class Job(QObject):
             self._queue._leave(self, ended=False)
 
     def _deliver(self) -> None:
+        """Tell the newest update. Drawing may let Qt handle other events: nothing may overtake what is being told."""
+        if self._delivering:
+            self._letters_came = True
+            return
         with self._condition:
             update, self._box = self._box, None
             self._letter_on_its_way = False
         if update is None or self._state.ended:
             return
-        # Drawing may let Qt handle other events: the end of the job must not overtake its last update.
-        self._delivering = True
+        self._delivering, self._letters_came = True, False
         try:
             self.updated.emit(update)
             self._show_bar(update)
         finally:
             self._delivering = False
-        held, self._held = self._held, None
-        if held is not None:
-            self._on_closed(held)
+        if self._held is not None:
+            self._on_closed(self._held)
+            return
+        if self._letters_came:
+            self._letter.emit()
+        if self._rest_came:
+            self._rest_came = False
+            self._rested.emit()
 
     def _on_closed(self, ending: Ending) -> None:
         if self._delivering:

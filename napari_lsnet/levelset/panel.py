@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from napari_lsnet.levelset.accept import Accepted, accept_into, accept_into_new
 from napari_lsnet.levelset.controls import Controls, Standing
 from napari_lsnet.levelset.inputs import Inputs, section_title, wrapped_line
 from napari_lsnet.levelset.picture import is_live
-from napari_lsnet.levelset.preview import SpeedPreview, contrast_at
+from napari_lsnet.levelset.preview import ClickPicker, SpeedPreview, contrast_at, voxel_at
 from napari_lsnet.levelset.replay_text import as_command_line, as_python
 from napari_lsnet.levelset.request import Request, memory_needed
 from napari_lsnet.levelset.run import run_of
@@ -72,7 +73,12 @@ class LevelSetPanel(QWidget):
         self.level_set_run = run_of(viewer)
         self._accepted: list[Accepted] = []
         run = self.level_set_run
-        actions = {"run": self.run, "step": self.step, "outline": run.switch_outline, "hide": run.hide}
+        actions: dict[str, Callable[..., object]] = {
+            "run": self.run,
+            "step": self.step,
+            "outline": run.switch_outline,
+            "hide": run.hide,
+        }
         self._keys = Bindings(viewer, actions)
         self.destroyed.connect(self._keys.release)
         self._inputs_changed = False
@@ -85,7 +91,6 @@ class LevelSetPanel(QWidget):
         self._news_timer.setInterval(_NEWS_MS)
         self._news_timer.timeout.connect(self._tell_news)
         self._kept: tuple[Request, LevelSetResult] | None = None
-        self._picking: Any = None
         self._build()
         self._connect()
         self._on_inputs()
@@ -139,6 +144,8 @@ class LevelSetPanel(QWidget):
         outer.addWidget(self.controls)
         self.setMinimumWidth(300)
         self._preview = SpeedPreview(viewer, self)
+        self._picker = ClickPicker(viewer, self)
+        self._picker.clicked.connect(self._pick_at)
 
     def _connect(self) -> None:
         self.inputs.changed.connect(self._on_inputs)
@@ -327,30 +334,19 @@ class LevelSetPanel(QWidget):
             self.controls.tell(message)
 
     def _on_pick(self, on: bool) -> None:
-        callbacks = self._viewer.mouse_drag_callbacks
-        if not on:
-            if self._picking in callbacks:
-                callbacks.remove(self._picking)
-            self._picking = None
-            return
-
-        def pick(_viewer: Any, event: Any) -> None:
-            self._pick_at(event.position)
-            self.pick_button.setChecked(False)
-
-        self._picking = pick
-        callbacks.append(pick)
-        self.controls.tell("Click on the border of the structure.")
+        if on:
+            self.controls.tell("Click on the border of the structure.")
+        self._picker.listen(on)
 
     def _pick_at(self, position: Any) -> None:
+        self.pick_button.setChecked(False)
         layer, region = self.inputs.image.layer, self.inputs.region()
         if region is None:
             return
         try:
             parameters = self.form.value()
-            index = tuple(int(np.floor(x + 0.5)) for x in layer.world_to_data(position))
             span = self._preview.value_range(layer, region, parameters)
-            contrast = contrast_at(layer, region, index, span, parameters)
+            contrast = contrast_at(layer, region, voxel_at(layer, position), span, parameters)
         except LsnetError as error:
             self._refuse(str(error))
             return

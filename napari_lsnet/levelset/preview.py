@@ -126,6 +126,41 @@ class SpeedPreview(QObject):
         layer.colormap = "magma" if edge else diverging_colours()
 
 
+class ClickPicker(QObject):
+    """Waits for one click on the canvas.
+
+    Attributes
+    ----------
+    clicked : Signal(object)
+        Where, in the world.
+    """
+
+    clicked = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
+        super().__init__(parent)
+        self._callbacks = viewer.mouse_drag_callbacks
+        self._listening: Any = None
+
+    def listen(self, on: bool) -> None:
+        """Wait for a click, or no longer."""
+        if self._listening in self._callbacks:
+            self._callbacks.remove(self._listening)
+        self._listening = None
+        if on:
+
+            def hear(_viewer: Any, event: Any) -> None:
+                self.clicked.emit(event.position)
+
+            self._listening = hear
+            self._callbacks.append(hear)
+
+
+def voxel_at(layer: Any, position: Any) -> tuple[int, ...]:
+    """The voxel of a layer at a place in the world."""
+    return tuple(int(np.floor(x + 0.5)) for x in layer.world_to_data(position))
+
+
 def diverging_colours() -> Any:
     """Blue shrinks, dark rests, orange grows."""
     from napari.utils import Colormap

@@ -154,9 +154,11 @@ class LevelSetRun(QObject):
     def _on_updated(self, update: Update) -> None:
         if self._first is None and self._watch is not None:
             self._first = self._watch.start
-        if self._front is None and self._first is not None and not self._rewinding:
+        if self._rewinding:
+            return
+        if self._front is None and self._first is not None:
             self._show(self._first)
-        if self._front is not None and update.picture is not None and not self._rewinding:
+        if self._front is not None and update.picture is not None:
             self._front.draw(update.picture)
         self.updated.emit(update)
 

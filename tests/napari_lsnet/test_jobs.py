@@ -180,6 +180,22 @@ def test_pictures_keep_to_25_a_second(start, qtbot):
     assert 15 <= len(job.updates) - before <= 27
 
 
+def test_the_end_does_not_overtake_an_update_whose_drawing_lets_other_events_in(start, qtbot):
+    told = []
+    job = start(Counter(until=3, nap=0.02).work)
+
+    def draw(update: Any) -> None:
+        qtbot.wait(200)
+        told.append(update.report.at)
+
+    job.updated.connect(draw)
+    job.ended.connect(lambda _: told.append("end"))
+    qtbot.waitUntil(lambda: "end" in told)
+    qtbot.wait(50)
+    assert told[-1] == "end"
+    assert told[-2] == 3
+
+
 def test_an_expected_failure_is_one_line(start, qtbot):
     def work():
         yield Progress(phase="start")
