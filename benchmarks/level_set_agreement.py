@@ -156,7 +156,10 @@ def race_rows() -> list[list[str]]:
             theirs = race_of_peer(peer, scene, iterations)
             ours = race_of_ours(scene, parameters, given, min(REACHED, theirs[2]))
             figures = [[f"{x[0]:.2f}", f"{x[1]:.2f}", f"{x[2]:.4f}"] for x in (ours, theirs)]
-            rows.append(told([scene.name, mode, *figures[0], name, *figures[1], f"{theirs[0] / ours[0]:.2f}"]))
+            faster = f"{theirs[0] / ours[0]:.2f}"
+            if np.isnan(ours[0]):
+                figures[0][0] = faster = "not reached"
+            rows.append(told([scene.name, mode, *figures[0], name, *figures[1], faster]))
     return rows
 
 
@@ -211,7 +214,7 @@ Default settings, Dice with the truth. The peer has no rule to stop by. Gate of 
 A bright ball (in 2D a disc) of radius 0.3 N from a seed of radius 4 in its middle, noise 4. Seconds from the call until
 Dice {REACHED} with the truth, or the peer's own end where that is lower; set-up included, making the speed image not;
 Convert3D's include its files. *ms* is per iteration, *best Dice* that of the whole run. *Times faster* below 1 means
-that the peer is faster; nan that we never got as close. This is the reference engine: a compiled one is to follow.
+that the peer is faster. This is the reference engine: a compiled one is to follow.
 
 {race}"""
 

@@ -43,6 +43,15 @@ def test_any_u_keeps_every_sign(u, h):
         np.testing.assert_array_equal(tidy(torch.from_numpy(u), spacing, width).numpy() > 0, u > 0)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_sweep_that_would_change_a_sign_leaves_the_voxel(sign):
+    """A crease of small values between high ones: the second-order slope there overshoots."""
+    line = np.array([4.0, 4.0, 4.0, 0.05, 0.1, 4.0, 4.0, 4.0])
+    u = sign * torch.from_numpy(np.broadcast_to(line, (6, 8)).copy())
+    for sweeps in (1, 2, 7):
+        assert bool(((redistance(u, (1.0, 1.0), 4.0, sweeps=sweeps) > 0) == (u > 0)).all())
+
+
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
 def test_an_exact_ball_rests_under_many_calls(shape, spacing):
     u = torch.from_numpy(band_of(ball(shape, spacing, 8.3), spacing))

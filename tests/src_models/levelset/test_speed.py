@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src_models.levelset import LevelSetParameters
+from src_models.levelset.fields import SpeedFields
 from src_models.levelset.speed import (
     chan_vese_speed,
     edge_indicator,
@@ -15,6 +17,7 @@ from src_models.levelset.speed import (
     region_speed,
     speed_image,
 )
+from src_models.levelset.stencils import around
 from tests.scenes import ball, grid
 
 H = (3.0, 1.0, 0.7)
@@ -187,3 +190,90 @@ def test_the_preview_is_the_same_function_on_one_slice(dtype, speed):
         np.testing.assert_array_equal(s[2], speed_image(volume[2], H[1:], p))
     thin = speed_image(volume[2:3], H, p)[0]
     np.testing.assert_array_equal(thin, speed_image(volume[2], H[1:], p))
+
+
+def fields_of(given, spacing, **settings):
+    p = LevelSetParameters(**({"value_range": (0.0, 1.0), "dtype": "float64"} | settings))
+    return SpeedFields(np.zeros(given.shape), spacing, p, given, torch.empty(0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.5, 2.0])
+def test_the_speed_is_read_at_the_closest_point_of_the_front(slope):
+    """For every voxel that of the front, whatever the slope of u; a plane at x = 7.3 mm reads s there."""
+    shape, spacing = (7, 30), (1.0, 0.5)
+    x = np.broadcast_to(np.arange(30) * 0.5, shape)
+    given = np.tanh((8 - x) / 3)
+    # Multilinear between the voxels at 7 and 7.5 mm.
+    expected = 0.4 * np.tanh((8 - 7.0) / 3) + 0.6 * np.tanh((8 - 7.5) / 3)
+    u = torch.from_numpy(slope * (7.3 - x))
+    at_front = fields_of(given, spacing, speed="region", eps=0.0).at_front(around(u, spacing)).balloon
+    near = np.abs(7.3 - x) < 1.5 / slope
+    if slope == 1.0:
+        np.testing.assert_allclose(at_front[near], expected, rtol=1e-9)
+    else:
+        # The point lies u / |Du| away in length units of u: only a distance leads to the front itself.
+        place = x + slope * (7.3 - x)
+        inner_voxels = near & (place > 0) & (place < 14.5)
+        linear = np.interp(place, x[0], given[0])
+        np.testing.assert_allclose(at_front[inner_voxels], linear[inner_voxels], rtol=1e-9)
+    at_voxel = fields_of(given, spacing, speed="region").at_voxels(around(u, spacing)).balloon
+    np.testing.assert_array_equal(at_voxel, given)
+
+
+def test_powers_are_applied_after_reading():
+    shape, spacing = (5, 12), (1.0, 1.0)
+    x = np.broadcast_to(np.arange(12.0), shape)
+    given = np.where(x < 6, 0.8, 0.2)
+    u = torch.from_numpy(5.5 - x)
+    fields = fields_of(given, spacing, speed="edge", balloon_exponent=2.0, curvature_exponent=3.0, eps=0.0)
+    speeds = fields.at_front(around(u, spacing))
+    assert float(speeds.balloon[2, 5]) == pytest.approx(0.5**2)
+    assert float(speeds.curvature[2, 5]) == pytest.approx(0.5**3)
+    region = fields_of(-given, spacing, speed="region", balloon_exponent=2.0, eps=0.0)
+    assert float(region.at_front(around(u, spacing)).balloon[2, 5]) == pytest.approx(-(0.5**2))
+
+
+def test_walls_take_the_speed_away_beside_them_too():
+    """S = 0 on the wall, and half of it where the front stands half a voxel before the wall."""
+    shape, spacing = (5, 12), (1.0, 1.0)
+    x = np.broadcast_to(np.arange(12.0), shape)
+    walls = torch.from_numpy((x == 6).copy()).reshape(-1)
+    fields = fields_of(np.ones(shape), spacing, speed="edge", convection=1.0, eps=0.0)
+    fields.set_walls(walls)
+    n = around(torch.from_numpy(5.5 - x), spacing)
+    for speeds in (fields.at_front(n), fields.at_voxels(n)):
+        for part in (speeds.balloon, speeds.curvature, *speeds.convection):
+            assert bool((part[:, 6] == 0).all())
+    assert float(fields.at_front(n).balloon[2, 5]) == pytest.approx(0.5)
+
+
+def test_convection_reads_the_gradient_of_g():
+    shape, spacing = (9, 10), (2.0, 0.5)
+    y, x = (np.broadcast_to(v, shape) for v in grid(shape, spacing))
+    given = 2 + 0.03 * y - 0.2 * x
+    n = around(torch.from_numpy(0.3 - np.asarray(y)), spacing)
+    fields = fields_of(given, spacing, speed="edge", convection=1.0)
+    for speeds in (fields.at_voxels(n), fields.at_front(n)):
+        np.testing.assert_allclose(speeds.convection[0][3:6, 2:-2], 0.03, rtol=1e-9)
+        np.testing.assert_allclose(speeds.convection[1][3:6, 2:-2], -0.2, rtol=1e-9)
+    powered = fields_of(given, spacing, speed="edge", convection=1.0, convection_exponent=2.0).at_voxels(n)
+    np.testing.assert_allclose(powered.convection[1][2:-2, 2:-2], -0.2 * given[2:-2, 2:-2] ** 2, rtol=1e-9)
+
+
+def test_the_blur_before_convection_is_its_own():
+    given = np.ones((9, 30))
+    given[:, 15:] = 0.2
+    n = around(torch.from_numpy(np.broadcast_to(14.0 - np.arange(30.0), (9, 30)).copy()), (1.0, 1.0))
+    sharp = fields_of(given, (1.0, 1.0), speed="edge", convection=1.0).at_voxels(n)
+    soft = fields_of(given, (1.0, 1.0), speed="edge", convection=1.0, convection_sigma=2.0).at_voxels(n)
+    np.testing.assert_array_equal(sharp.balloon, soft.balloon)
+    assert float(soft.convection[1].min()) == pytest.approx(-0.8 / (np.sqrt(2 * np.pi) * 2.0), rel=0.08)
+    assert float(sharp.convection[1].min()) == pytest.approx(-0.4)
+
+
+def test_region_mode_has_no_convection_and_full_curvature_by_default():
+    n = around(torch.from_numpy(ball((9, 9), (1.0, 1.0), 3.0)), (1.0, 1.0))
+    given = np.random.default_rng(0).uniform(-1, 1, (9, 9))
+    speeds = fields_of(given, (1.0, 1.0), speed="region").at_front(n)
+    assert speeds.convection == ()
+    assert bool((speeds.curvature == 1).all())

@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from src_models.levelset import LevelSetParameters, evolve
+from src_models.levelset.stopping import FrontMeasures, StopRules
 from tests.runs import finish, states
 from tests.scenes import all_scenes, ball, ball_scene, dice, grid, radii, star_scene
 
@@ -59,6 +60,39 @@ def test_a_slow_front_has_not_arrived():
     braked = np.where(r < 14, 1.0, 0.001)
     p = p.model_copy(update={"steps": 5000})
     assert finish(evolve(np.zeros(shape), ball(shape, H, 9.0) > 0, H, p, braked)).stop_reason == "converged"
+
+
+def test_curvature_that_holds_a_free_front_is_no_arrival():
+    """The image would let it run at full speed; that the front stands still there is the work of curvature."""
+    shape = (40, 40)
+    p = LevelSetParameters(speed="region", curvature=9.0, time=4.5, steps=5000, rate_tolerance=0.05, dtype="float64")
+    seen, result = states(evolve(np.zeros(shape), ball(shape, H, 9.0), H, p, np.ones(shape)))
+    assert max(abs(s.rate) for s in seen) < 0.05
+    assert result.stop_reason == "time"
+
+
+def measures(time, free, area=200.0, size=5000.0):
+    return FrontMeasures(time=time, size=size, area=area, free_area=free, rate=1.0)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 2.0), (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)])
+def test_a_leak_is_three_times_the_least_free_area_and_a_patch(spacing):
+    """Half a ball of radius 3 voxels is one patch: 3 pi or 18 pi times prod(h)^((n-1)/n)."""
+    n = len(spacing)
+    patch = (3 * np.pi if n == 2 else 18 * np.pi) * np.prod(spacing) ** ((n - 1) / n)
+    rules = StopRules(LevelSetParameters(speed="region"), spacing, 1.0)
+    area = 40 * patch
+    # Fully free before it has arrived: no alarm, however much.
+    assert rules.update(measures(0.0, area, area, 1.0)) is None
+    assert rules.update(measures(1.0, 0.4 * area, area, 2.0)) is None
+    least = 2 * patch
+    assert rules.update(measures(2.0, least, area, 3.0)) is None
+    assert rules.is_tight(measures(2.1, 1.5 * least + 0.24 * patch, area))
+    assert not rules.is_tight(measures(2.1, 1.5 * least + 0.26 * patch, area))
+    assert rules.update(measures(3.0, 3 * least + 0.99 * patch, area, 4.0)) is None
+    # The share has to double as well: a front that grows evenly opens no hole.
+    assert rules.update(measures(3.5, 3 * least + 1.01 * patch, 8 * area, 5.0)) is None
+    assert rules.update(measures(4.0, 3 * least + 1.01 * patch, area, 6.0)) == "leak"
 
 
 @pytest.mark.parametrize("speed", ["edge", "region"])
