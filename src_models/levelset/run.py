@@ -169,10 +169,10 @@ class Run:
             return self._noted(f"Not changed: {refused}")
         self._changes.append(change)
         if isinstance(message, Constraints):
-            before = self.front.flat.clone()
+            unconstrained = self.front.flat.clone()
             self.front.constrain(self._walls, self._pins)
             if self._parts is not None:
-                self._parts[3] += self.front.flat - before
+                self._parts[3] += self.front.flat - unconstrained
         self._front_speeds = None
         self._rules = None
         self._leak_noted = False
