@@ -26,6 +26,8 @@ class LayerCombo(QComboBox):
         What stands in the box while there is nothing to choose; with `may_be_empty` it is always the first choice.
     may_be_empty : bool
         Whether choosing no layer is possible where there are some.
+    by_itself : callable, optional
+        Which layers are chosen without a click, when none is chosen yet; by default all, or none with `may_be_empty`.
     parent : QWidget, optional
         The usual.
 
@@ -44,6 +46,7 @@ class LayerCombo(QComboBox):
         *,
         nothing: str,
         may_be_empty: bool = False,
+        by_itself: Callable[[Layer], bool] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -51,6 +54,7 @@ class LayerCombo(QComboBox):
         self._accepts = accepts
         self._nothing = nothing
         self._may_be_empty = may_be_empty
+        self._by_itself = by_itself
         self._listed: list[Layer | None] = []
         self._chosen: Layer | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -87,6 +91,8 @@ class LayerCombo(QComboBox):
         found: list[Any] = [layer for layer in reversed(self._layers_of_viewer) if self._accepts(layer)]
         self._listed = [None, *found] if self._may_be_empty or not found else found
         chosen = self._chosen if self._chosen in self._listed else self._listed[0]
+        if chosen is None and self._by_itself is not None:
+            chosen = next(filter(self._by_itself, found), None)
         self.blockSignals(True)
         self.clear()
         for layer in self._listed:

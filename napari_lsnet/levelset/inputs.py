@@ -130,8 +130,11 @@ class Inputs(QWidget):
             self.extent.box_slices()
         except LsnetError as error:
             return str(error)
-        if self.start.start().layer is None:
-            return "Mark the inside: click Points, Paint or Lines, and draw into the structure."
+        start = self.start.start()
+        if start.layer is None:
+            return "Mark the inside: click Points, Paint or Lines and draw, or choose a layer under Start from."
+        if start.kind == "points" and len(start.layer.data) == 0:
+            return "Click into the structure to set a seed point."
         return ""
 
     def lock(self, locked: bool) -> None:

@@ -69,6 +69,8 @@ class LevelSetPanel(QWidget):
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        # Docks opened by name get a proxy, docks from the menu the viewer: layers must be the same objects in both.
+        viewer = getattr(viewer, "__wrapped__", viewer)
         self._viewer = viewer
         self.level_set_run = run_of(viewer)
         self._accepted: list[Accepted] = []
@@ -248,9 +250,10 @@ class LevelSetPanel(QWidget):
             accepted.take_back(self._viewer.layers)
         except LsnetError as error:
             self._refuse(str(error))
+            self._follow()
         else:
+            self._follow()
             self.controls.tell(f"Taken back: label {accepted.value} of {accepted.layer.name!r}.")
-        self._follow()
 
     def copy_python(self) -> None:
         """The last result as a Python script, to the clipboard."""

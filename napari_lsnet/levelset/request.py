@@ -50,7 +50,12 @@ class Start:
     @property
     def kind(self) -> str:
         """What the layer is: "points", "shapes" or "labels"."""
-        return type(self.layer).__name__.lower()
+        from napari.layers import Points, Shapes
+
+        # By class and not by name: napari hands layers to plugins inside a proxy of another name.
+        if isinstance(self.layer, Points):
+            return "points"
+        return "shapes" if isinstance(self.layer, Shapes) else "labels"
 
 
 @dataclass(frozen=True, eq=False)

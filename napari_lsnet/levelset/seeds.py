@@ -30,6 +30,12 @@ def is_drawn(layer: Any) -> bool:
     return isinstance(layer, Points | Shapes | Labels) and not is_live(layer)
 
 
+def _is_drawn_by_hand(layer: Any) -> bool:
+    """Not labels that came from a file: growing a finished segmentation is seldom what is meant."""
+    ours = dict(layer.metadata).get("lsnet")
+    return ours is None or ours.get("role") == _SEEDS
+
+
 class StartChooser(QWidget):
     """Layer of seeds, their radius or label, and the buttons that make a layer to draw on.
 
@@ -56,7 +62,9 @@ class StartChooser(QWidget):
         self._viewer = viewer
         self._source: Any = None
         self._touched_radius = False
-        self.combo = LayerCombo(viewer, is_drawn, nothing="draw seeds first")
+        self.combo = LayerCombo(
+            viewer, is_drawn, nothing="choose or draw", may_be_empty=True, by_itself=_is_drawn_by_hand
+        )
         self.combo.setToolTip("Points, lines, filled shapes or painted labels that mark the inside")
         self.radius = QDoubleSpinBox()
         self.radius.setRange(0.01, 10_000)

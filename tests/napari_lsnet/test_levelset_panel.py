@@ -237,7 +237,7 @@ def test_layers_may_be_renamed_and_deleted_while_it_runs(panel, qtbot):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda p: p.inputs.start.combo.layer.__setattr__("data", np.empty((0, 3))), "no seed points"),
+        (lambda p: p.inputs.start.combo.layer.__setattr__("data", np.empty((0, 3))), "Click into the structure"),
         (lambda p: p.inputs.start.combo.layer.__setattr__("data", [[12, 14, 90]]), "outside the image"),
         (lambda p: p.inputs.image.layer.data.__setitem__((3, 3, 3), np.nan), "NaN"),
         (lambda p: p.viewer.layers.remove(p.inputs.start.combo.layer), "Mark the inside"),
