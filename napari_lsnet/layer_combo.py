@@ -98,7 +98,6 @@ class LayerCombo(QComboBox):
         for layer in self._listed:
             self.addItem(self._nothing if layer is None else layer.name)
         self.setCurrentIndex(self._listed.index(chosen))
-        self.setEnabled(bool(found))
         self.blockSignals(False)
         for layer in found:
             layer.events.name.connect(self._rename)

@@ -109,7 +109,7 @@ class Controls(QWidget):
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.status.setMinimumHeight(max(54, self.status.fontMetrics().lineSpacing() * 3))
+        self.status.setMinimumHeight(max(60, self.status.fontMetrics().lineSpacing() * 3))
         self.status.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)

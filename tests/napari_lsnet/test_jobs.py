@@ -106,7 +106,8 @@ def test_no_value_and_no_note_is_lost_though_pictures_are(start, qtbot):
 
 def test_cancel_answers_in_time_closes_in_the_worker_and_keeps_what_was_reached(start, qtbot):
     counter = Counter()
-    job = start(counter.work)
+    work = counter.work()  # held here, so that nobody but the job closes it
+    job = start(lambda: work)
     qtbot.waitUntil(lambda: len(job.updates) > 2)
     job.cancel()
     assert job.state is JobState.STOPPING

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_lsnet.jobs import JobState
 from napari_lsnet.levelset.panel import LevelSetPanel
+from napari_lsnet.levelset.picture import FrontWatch
 from src_models.files import read_segmentation, read_volume, write_segmentation, write_volume
 from src_models.geometry import Grid, Segmentation, Volume
 
@@ -87,6 +89,29 @@ def test_the_contour_moves_on_the_image_and_the_curve_follows(panel, qtbot):
     assert panel.viewer.layers.selection.active is panel.inputs.start.combo.layer
 
 
+def test_a_picture_makes_up_for_those_that_were_never_shown():
+    u = np.full((6, 8), -2.0, np.float32)
+    watch = FrontWatch((1, 1))
+
+    def step(iteration, box):
+        if box is not None:
+            u[box] += 2.5
+        report = SimpleNamespace(level_set=u, changed_box=box, iteration=iteration)
+        watch.see(report)
+        return report
+
+    shown = watch.take(step(0, None), None).values.copy()
+    assert not (shown >= 128).any()
+    missed = watch.take(step(1, (slice(0, 2), slice(0, 2))), None)
+    step(2, (slice(4, 6), slice(0, 3)))
+    picture = watch.take(step(3, (slice(5, 6), slice(6, 8))), missed)
+    shown[picture.box] = picture.values
+    np.testing.assert_array_equal(shown, watch.whole(u, 3).values)
+    np.testing.assert_array_equal(shown > 128, u > 0)
+    nothing = watch.take(step(4, None), None)
+    assert nothing.values.size == 0
+
+
 def test_step_takes_as_many_as_asked_for_from_the_first_click_on(panel, qtbot):
     run_some(panel, qtbot, 1)
     assert panel.controls.status.text().startswith("Step 1,")
@@ -99,6 +124,8 @@ def test_buttons_follow_the_state(panel, qtbot):
     assert (c.run_button.text(), c.cancel_button.isEnabled(), c.accept_button.isEnabled()) == ("Run", False, False)
     run_some(panel, qtbot)
     assert (c.run_button.text(), c.cancel_button.isEnabled(), c.accept_button.isEnabled()) == ("Resume", True, True)
+    assert not panel.inputs.image.isEnabled()
+    panel.viewer.add_points([[0, 0, 0]])
     assert not panel.inputs.image.isEnabled()
     c.run_button.click()
     assert c.run_button.text() == "Pause"
@@ -335,7 +362,7 @@ def test_swap_starts_from_everything_but_the_seeds(panel, qtbot):
 def test_the_speed_preview_is_the_speed_of_the_run(panel, qtbot):
     from src_models.levelset.speed import speed_image
 
-    set_parameters(panel, speed="edge", sigma=1.2)
+    set_parameters(panel, speed="edge", sigma=3.0)
     panel.preview_button.click()
     qtbot.waitUntil(lambda: "Speed (preview)" in panel.viewer.layers)
     shown = panel.viewer.layers["Speed (preview)"]
