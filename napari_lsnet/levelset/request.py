@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from src_models.record import Record
 
 BYTES_PER_VOXEL = 60
-"""Of a run, beside the image: u, speeds and their gradients, the band; measured on the largest samples."""
+"""Of a run, beside the image: u, speeds and their gradients, the band; an estimate, safe for small fronts."""
 
 
 @dataclass(frozen=True, eq=False)

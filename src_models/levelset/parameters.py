@@ -73,7 +73,6 @@ class LevelSetParameters(BaseModel):
         "Region speed grows above this value. "
         "Empty means one third of the image's range, or no lower limit when only the upper one is given.",
         "basic",
-        unit="image value",
         preview=True,
     )
     upper: float | None = _setting(
@@ -82,7 +81,6 @@ class LevelSetParameters(BaseModel):
         "Region speed grows below this value. "
         "Empty means two thirds of the image's range, or no upper limit when only the lower one is given.",
         "basic",
-        unit="image value",
         preview=True,
     )
     sigma: float | tuple[float, ...] = _setting(
@@ -208,7 +206,6 @@ class LevelSetParameters(BaseModel):
         "Smallest and largest value of the region of interest. "
         "Empty means taken from the image; the record stores the numbers.",
         "edge",
-        unit="image value",
     )
     region: Literal["threshold", "chan_vese", "probability"] = _setting(
         "threshold",
