@@ -54,9 +54,8 @@ def test_drawn_scenes(name, curvature):
     assert found.ours >= found.theirs - 0.002
 
 
-# Where the picture leaves gaps one or two pixels wide in the liver's border, the front follows the equation through
-# them (r_min is 0.2 pixels here) and the peer does not: it enters no channel thinner than about 2.5 voxels. The liver's
-# border is not what the grey values say there, so the one that stops looks better.
+# Through a tube of radius 1.5 voxels our front goes where the equation lets it; the peer does not, even at half the
+# limit (measured up to a radius of 2.5). Gaps that thin in a liver's border are the likely cause of these losses.
 NARROW_GAPS = {
     ("p027_s121", 0.2): "0.007",
     ("p027_s121", 1.0): "0.004",

@@ -29,10 +29,23 @@ def test_equal_shapes_at_equal_volume(name, curvature, iterations):
     assert found.agreement >= 0.98
 
 
-@pytest.mark.parametrize("make", [thick_slices_scene, star_scene, two_balls_scene])
-def test_default_settings_find_the_truth_and_stop(make):
+EARLY = pytest.mark.xfail(strict=True, reason="0.941: rolled back from the leak at the contact to a front still short")
+
+
+@pytest.mark.parametrize(
+    ("make", "noise"),
+    [
+        (thick_slices_scene, 10.0),
+        (star_scene, 10.0),
+        (two_balls_scene, 10.0),
+        (thick_slices_scene, 4.0),
+        (star_scene, 4.0),
+        pytest.param(two_balls_scene, 4.0, marks=EARLY),
+    ],
+)
+def test_default_settings_find_the_truth_and_stop(make, noise):
     """Where the peer, left running, runs out of two of them."""
-    scene = make()
+    scene = make(noise)
     assert dice(edge_to_its_own_stop(scene).mask, scene.truth) >= 0.95
 
 
