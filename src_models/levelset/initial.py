@@ -194,6 +194,43 @@ def check_labels(initial: NDArray[Any], shape: Sequence[int]) -> None:
         )
 
 
+def ready_level_set(level_set: NDArray[Any], shape: Sequence[int], dtype: str, width: float | None) -> NDArray[Any]:
+    """u of another moment, checked and otherwise as it is.
+
+    Parameters
+    ----------
+    level_set : ndarray
+        u, positive inside.
+    shape : sequence of int
+        Of the image.
+    dtype : str
+        ``"float32"`` or ``"float64"``: the precision of the run.
+    width : float or None
+        w in mm, which u must keep to; None without a band.
+
+    Raises
+    ------
+    InputError
+        Where it has another shape, is not finite, or was made with another band.
+    """
+    array = np.ascontiguousarray(level_set, dtype=dtype)
+    if array.shape != tuple(shape) or not np.isfinite(array).all():
+        raise InputError(
+            "resume-grid",
+            "The level set to go on from does not belong to this image",
+            f"it has {array.shape} voxels for {tuple(shape)}, or values that are not finite",
+            "Choose a state of a run on this image.",
+        )
+    if width is not None and float(np.abs(array).max()) > float(np.dtype(dtype).type(width)):
+        raise InputError(
+            "resume-band",
+            "The level set to go on from leaves the band",
+            f"it holds values beyond {width:g} mm",
+            "Give it as a start instead, so that it is made a distance first.",
+        )
+    return array
+
+
 def from_labels(mask: NDArray[Any], spacing: Sequence[float], band_width_mm: float) -> NDArray[np.float64]:
     """A signed distance whose sign is the mask's, bit for bit; clipped to +-w.
 

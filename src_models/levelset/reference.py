@@ -62,7 +62,7 @@ class ReferenceEngine(Engine):
         self._at_front = None
 
     def set_walls_and_pins(self, walls: NDArray[Any] | None, pins: NDArray[Any] | None) -> None:
-        """Take walls and pins and enforce them everywhere; walls can only be added to speeds, so new ones must follow."""
+        """Take walls and pins and enforce them everywhere; new speeds must follow."""
         flat = [None if m is None else torch.from_numpy(m.reshape(-1)).to(self._like.device) for m in (walls, pins)]
         self._walls = flat[0]
         unconstrained = self._front.flat.clone()

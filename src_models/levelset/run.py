@@ -23,7 +23,7 @@ from src_models.levelset.fields import check_speed_image, speed_images
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.speed import as_image, with_range
-from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState
+from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.levelset.stopping import FrontMeasures, StopRules
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
 
@@ -55,7 +55,7 @@ class Run:
     def __init__(
         self,
         image: NDArray[Any],
-        initial: NDArray[Any] | Seeds,
+        initial: NDArray[Any] | Seeds | Resume,
         spacing: Sequence[float],
         parameters: LevelSetParameters,
         speed_image: NDArray[Any] | None,
@@ -95,13 +95,13 @@ class Run:
         if self._walls is not None or self._pins is not None:
             self.engine.set_walls_and_pins(self._walls, self._pins)
         self._set_problem()
-        self.iteration = 0
-        self.time = 0.0
+        self.iteration, self.time = (initial.iteration, initial.time) if isinstance(initial, Resume) else (0, 0.0)
+        self._first_iteration = self.iteration
         self.dt = 0.0
         self._rules: StopRules | None = None
         self._seen: Look | None = None
         self._size = 0.0
-        self._tight: tuple[int, float] = (0, 0.0)
+        self._tight: tuple[int, float] = (self.iteration, self.time)
         self._leak_at: tuple[float, ...] | None = None
         self._leak_noted = False
 
@@ -124,9 +124,11 @@ class Run:
         p = self.parameters
         return initial_room.band_width(self.spacing, self._image.shape, p.band) if p.redistance_every else None
 
-    def _start_level_set(self, initial: NDArray[Any] | Seeds) -> NDArray[Any]:
+    def _start_level_set(self, initial: NDArray[Any] | Seeds | Resume) -> NDArray[Any]:
         shape, p = self._image.shape, self.parameters
         width = initial_room.band_width(self.spacing, shape, p.band)
+        if isinstance(initial, Resume):
+            return initial_room.ready_level_set(initial.level_set, shape, p.dtype, self.width)
         if isinstance(initial, Seeds):
             u, notes = initial_room.from_seeds(
                 initial, shape, self.spacing, width if self.width is not None else None, p.dtype
@@ -300,7 +302,7 @@ class Run:
         shown = f"{ml:.2f} ml" if ml is not None else f"{size:.4g} mm2"
         message = REASONS[reason] if reason else f"Step {self.iteration}, {shown}"
         values = {"size": size, "rate": now.rate, "time": self.time, "free_area": now.free_area}
-        first = self.iteration == 0
+        first = self.iteration == self._first_iteration
         return LevelSetState(
             phase="evolve",
             fraction=min(fraction, 1.0),
@@ -381,11 +383,19 @@ class Run:
 
 
 def _stored_inputs(
-    initial: NDArray[Any] | Seeds, walls: NDArray[Any] | None, pins: NDArray[Any] | None, speed: NDArray[Any] | None
+    initial: NDArray[Any] | Seeds | Resume,
+    walls: NDArray[Any] | None,
+    pins: NDArray[Any] | None,
+    speed: NDArray[Any] | None,
 ) -> dict[str, Any]:
     """The drawn inputs as a record keeps them."""
     stored: dict[str, Any] = {}
-    if isinstance(initial, Seeds):
+    if isinstance(initial, Resume) and initial.origin is not None:
+        initial = initial.origin
+    if isinstance(initial, Resume):
+        kept_u = StoredArray.of(np.asarray(initial.level_set)).model_dump(mode="json")
+        stored["initial"] = {"resume": kept_u, "iteration": initial.iteration, "time": initial.time}
+    elif isinstance(initial, Seeds):
         stored["initial"] = {"seeds": initial.model_dump(mode="json")}
     else:
         array = np.asarray(initial)
