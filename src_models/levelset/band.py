@@ -17,6 +17,7 @@ from src_models.levelset import band_kernels as kernels
 from src_models.levelset import band_lists as lists
 from src_models.levelset import band_look as looking
 from src_models.levelset.band_kernels import LANES
+from src_models.levelset.band_speeds import SCRATCH_ROWS
 from src_models.levelset.band_storage import BandStorage, shared
 from src_models.levelset.engine import Engine, Look
 from src_models.levelset.fields import SpeedImages
@@ -130,7 +131,7 @@ class BandEngine(Engine):
         segments = band.segments[: band.count]
 
         def work(first: int, last: int) -> None:
-            scratch = np.zeros((looking.SCRATCH_ROWS, LANES), band.u.dtype)
+            scratch = np.zeros((SCRATCH_ROWS, LANES), band.u.dtype)
             looking.look(
                 first,
                 last,
@@ -146,6 +147,7 @@ class BandEngine(Engine):
                 self._walls,
                 free_threshold,
                 scratch,
+                np.zeros(LANES, np.int64),
                 sums,
                 band.whole,
                 band.numbers,
@@ -194,9 +196,7 @@ class BandEngine(Engine):
             if self._near.size < band.count * LANES:
                 self._near = np.zeros((band.count + band.count // 4) * LANES, band.u.dtype)
             near = self._near
-            band.passed(
-                lambda a, b: kernels.rescale_near(a, b, LANES, segments, band.other, band.u, near, w, k)
-            )
+            band.passed(lambda a, b: kernels.rescale_near(a, b, LANES, segments, band.other, band.u, near, w, k))
             band.passed(lambda a, b: kernels.sweep(a, b, LANES, segments, band.u, band.other, near, w, k))
             band.passed(lambda a, b: kernels.sweep(a, b, LANES, segments, band.other, band.u, near, w, k))
             if w[kernels.WALLS] or w[kernels.PINS]:
@@ -223,7 +223,7 @@ class BandEngine(Engine):
 
         band = self._band
         flags = np.zeros(math.prod(self.shape), np.bool_)
-        scratch = np.zeros((looking.SCRATCH_ROWS, LANES), band.u.dtype)
+        scratch = np.zeros((SCRATCH_ROWS, LANES), band.u.dtype)
         looking.free_voxels(
             band.segments[: band.count],
             band.bits,
@@ -235,6 +235,7 @@ class BandEngine(Engine):
             self._walls,
             free_threshold,
             scratch,
+            np.zeros(LANES, np.int64),
             flags,
             band.whole,
             band.numbers,
