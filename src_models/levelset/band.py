@@ -181,6 +181,11 @@ class BandEngine(Engine):
 
     def step(self, dt: float, redistancing: bool) -> None:
         """One step."""
+        self.move(dt)
+        self.settle(redistancing)
+
+    def move(self, dt: float) -> None:
+        """The first half of a step: u + dt times its rate of change, walls and pins; it stands in the other buffer."""
         band = self._band
         if not self._looked:
             self.look(math.inf)
@@ -192,6 +197,11 @@ class BandEngine(Engine):
                 a, b, LANES, segments, band.u, band.other, self._rate, self._walls, self._pins, w, k
             )
         )
+
+    def settle(self, redistancing: bool) -> None:
+        """The second half: redistancing, walls and pins again, and the list of the next step."""
+        band = self._band
+        w, k, segments = band.whole, band.numbers, band.segments
         if redistancing and self.width is not None:
             if self._near.size < band.count * LANES:
                 self._near = np.zeros((band.count + band.count // 4) * LANES, band.u.dtype)
@@ -310,6 +320,6 @@ def _box_of_rows(rows: NDArray[Any], shape: Sequence[int]) -> tuple[slice, ...] 
     if len(rows) == 0:
         return None
     low = rows[:, lists.Z : lists.X + 1].min(axis=0)
-    high = rows[:, lists.Z : lists.X + 1].max(axis=0) + (1, 1, LANES)
+    high = np.add(rows[:, lists.Z : lists.X + 1].max(axis=0), (1, 1, LANES))
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))[3 - len(shape) :]
     return tuple(slice(part.start, min(part.stop, n)) for part, n in zip(box, shape, strict=True))
