@@ -24,6 +24,7 @@ from src_models.levelset.front import Front
 from src_models.levelset.initial import Seeds
 from src_models.levelset.measures import total
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, packages, stored_speed
 from src_models.levelset.redistancing import redistance_fully
 from src_models.levelset.speed import as_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState
@@ -61,7 +62,7 @@ class Run:
         initial: NDArray[Any] | Seeds,
         spacing: Sequence[float],
         parameters: LevelSetParameters,
-        speed_image: NDArray[Any] | None,
+        speed_image: GivenSpeed | None,
         walls: NDArray[Any] | None,
         pins: NDArray[Any] | None,
         contributions: bool,
@@ -73,12 +74,10 @@ class Run:
         self.parameters = with_range(self._image, parameters)
         self._first_parameters = self.parameters
         self._speed_image = speed_image
-        self._given_speed = (
-            None if speed_image is None else check_speed_image(speed_image, self._image.shape, parameters)
-        )
+        self._given_speed, speed_notes = given_speed(speed_image, self._image, self.spacing, parameters, initial)
         dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
         self._like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
-        self._notes: list[str] = []
+        self._notes: list[str] = list(speed_notes)
         if self._image.min() == self._image.max() and speed_image is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")
         if parameters.gradient in ("central", "none"):
@@ -189,6 +188,7 @@ class Run:
                     "Start a new run from here.",
                 )
             if self._given_speed is not None:
+                check_mode(self._speed_image, message)
                 check_speed_image(self._given_speed, self._image.shape, message)
             self.parameters = with_range(self._image, message.model_copy(update=fixed))
             return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
@@ -373,7 +373,7 @@ class Run:
                 "leak_at": state.leak_at,
                 "mask_hash": content_hash(mask),
             },
-            versions=versions("torch", "scipy"),
+            versions=versions("torch", "scipy", *packages(self._speed_image)),
             device=str(self._like.device.type),
             dtype=self.parameters.dtype,
             threads=torch.get_num_threads(),
@@ -403,7 +403,7 @@ class Run:
 
 
 def _stored_inputs(
-    initial: NDArray[Any] | Seeds, walls: NDArray[Any] | None, pins: NDArray[Any] | None, speed: NDArray[Any] | None
+    initial: NDArray[Any] | Seeds, walls: NDArray[Any] | None, pins: NDArray[Any] | None, speed: GivenSpeed | None
 ) -> dict[str, Any]:
     """The drawn inputs as a record keeps them."""
     stored: dict[str, Any] = {}
@@ -418,6 +418,4 @@ def _stored_inputs(
     for name, mask in (("walls", walls), ("pins", pins)):
         if mask is not None:
             stored[name] = StoredArray.of(np.asarray(mask) != 0).model_dump(mode="json")
-    if speed is not None:
-        stored["speed_image"] = content_hash(np.asarray(speed))
-    return stored
+    return stored | stored_speed(speed)
