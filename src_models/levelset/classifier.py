@@ -133,9 +133,7 @@ class PixelClassifier:
             found[(slice(None), *place)] = votes.reshape(len(self.labels), *features.shape[:-1])
         return found
 
-    def probability(
-        self, image: NDArray[Any], spacing: Sequence[float], box: Box | None = None
-    ) -> NDArray[np.float32]:
+    def probability(self, image: NDArray[Any], spacing: Sequence[float], box: Box | None = None) -> NDArray[np.float32]:
         """The probability of every class.
 
         Parameters

@@ -1,4 +1,4 @@
-"""What a pixel classifier sees of each voxel: grey value, and at several scales in mm brightness, edges, ridges, texture.
+"""What a pixel classifier sees of each voxel: its grey value and, at scales in mm, brightness, edges, ridges, texture.
 
 Every feature is a difference or a Gaussian of the relative grey value ``(I - low) / (high - low)``, so that an image in
 other units (a factor and an offset) has the same features. Features of a box are the bits of the whole image's: a
@@ -110,9 +110,7 @@ def pixel_features(
         square = sum((slopes[axis][inner] ** 2 for axis in axes), start=np.zeros(shape))
         features[..., column + 2] = np.sqrt(square)
         curved = {axis: _second(smooth, axis, spacing[axis])[inner] for axis in axes}
-        mixed = {
-            (a, b): _central(slopes[b], a, spacing[a])[inner] for a, b in itertools.combinations(axes, 2)
-        }
+        mixed = {(a, b): _central(slopes[b], a, spacing[a])[inner] for a, b in itertools.combinations(axes, 2)}
         features[..., column + 3] = sum(curved.values(), start=np.zeros(shape))
         for k, eigenvalue in enumerate(_eigenvalues(list(curved.values()), list(mixed.values()))):
             features[..., column + 4 + k] = eigenvalue

@@ -111,8 +111,9 @@ def prepare(
     """
     plain = as_image(image, spacing)
     made_from = _fingerprint(recipe, plain, spacing, initial)
+    notes: tuple[str, ...] = ()
     if isinstance(recipe, ClassifierSpeed):
-        speed, notes = (yield from _classified(recipe, plain, spacing)), ()
+        speed = yield from _classified(recipe, plain, spacing)
     else:
         speed, notes = yield from _clustered(recipe, plain, spacing, initial)
     speed.setflags(write=False)
