@@ -7,6 +7,7 @@ order of the sums, and so the last bit, would depend on which was first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,19 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from src_models.errors import InputError
-from src_models.levelset.features import Box, active_axes, blocks, feature_names, feature_sigmas, pixel_features
+from src_models.levelset.features import (
+    Box,
+    active_axes,
+    blocks,
+    feature_names,
+    feature_sigmas,
+    feature_steps,
+    pixel_features,
+)
 from src_models.levelset.speed import as_image
 from src_models.progress import Progress, finish
 
-ROWS = 2**16
+ROWS = 2**15
 """Voxels that the forest judges between two reports of progress: less than 200 ms."""
 
 
@@ -49,7 +58,7 @@ class ClassifierParameters(BaseModel):
         None,
         title="Scales of the features",
         description="Widths of the Gaussians at which brightness, edges, ridges and texture are measured. "
-        "Empty means 1, 2 and 4 times the smallest voxel side.",
+        "Empty means 1, 2, 4 and 8 times the smallest voxel side.",
         min_length=1,
         max_length=8,
         json_schema_extra={"group": "classifier", "unit": "mm", "preview": True},
@@ -101,38 +110,6 @@ class PixelClassifier:
         names = feature_names(self.axes, self.sigmas)
         return dict(zip(names, map(float, self.forest.feature_importances_), strict=True))
 
-    def probability_steps(
-        self, image: NDArray[Any], spacing: Sequence[float], box: Box | None = None
-    ) -> Generator[Progress, None, NDArray[np.float32]]:
-        """`probability` as a generator of progress, block by block."""
-        plain = as_image(image, spacing)
-        if len(active_axes(plain.shape)) != self.axes:
-            raise InputError(
-                "classifier-axes",
-                f"The classifier was trained on an image with {self.axes} axes longer than 1, this one has "
-                f"{len(active_axes(plain.shape))}",
-                "",
-                "Train it on this image.",
-            )
-        whole = tuple(slice(*part.indices(n)) for part, n in zip(box or (), plain.shape, strict=bool(box)))
-        whole = whole or tuple(slice(0, n) for n in plain.shape)
-        shape = tuple(part.stop - part.start for part in whole)
-        found = np.empty((len(self.labels), *shape), np.float32)
-        todo, done = found[0].size, 0
-        for block in blocks(plain.shape, whole):
-            yield Progress(phase="classifier", fraction=done / todo, message="Computing image features")
-            features = pixel_features(plain, spacing, self.sigmas, self.value_range, block)
-            rows = features.reshape(-1, features.shape[-1])
-            votes = np.empty((len(self.labels), len(rows)), np.float32)
-            for first in range(0, len(rows), ROWS):
-                part = slice(first, min(first + ROWS, len(rows)))
-                votes[:, part] = self.forest.predict_proba(rows[part]).T
-                done += part.stop - part.start
-                yield Progress(phase="classifier", fraction=done / todo, message="Classifying voxels")
-            place = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(block, whole, strict=True))
-            found[(slice(None), *place)] = votes.reshape(len(self.labels), *features.shape[:-1])
-        return found
-
     def probability(self, image: NDArray[Any], spacing: Sequence[float], box: Box | None = None) -> NDArray[np.float32]:
         """The probability of every class.
 
@@ -156,17 +133,62 @@ class PixelClassifier:
         InputError, GeometryError
             One sentence each.
         """
-        return finish(self.probability_steps(image, spacing, box))
+        return finish(self._block_by_block(image, spacing, box, None))
 
     def speed(
         self, image: NDArray[Any], spacing: Sequence[float], label: int = 1, box: Box | None = None
     ) -> NDArray[np.float32]:
         """The region speed s in [-1, 1] that grows in a class: its probability less the largest of the others.
 
-        Parameters as in `probability`; `label` is the class.
+        Parameters
+        ----------
+        image, spacing, box
+            As in `probability`.
+        label : int
+            The class.
         """
-        index = self.index_of(label)
-        return class_speed(self.probability(image, spacing, box), index)
+        return finish(self.speed_steps(image, spacing, label, box))
+
+    def speed_steps(
+        self, image: NDArray[Any], spacing: Sequence[float], label: int = 1, box: Box | None = None
+    ) -> Generator[Progress, None, NDArray[np.float32]]:
+        """`speed` as a generator of progress."""
+        return self._block_by_block(image, spacing, box, self.index_of(label))
+
+    def _block_by_block(
+        self, image: NDArray[Any], spacing: Sequence[float], box: Box | None, index: int | None
+    ) -> Generator[Progress, None, NDArray[np.float32]]:
+        """The probabilities of all classes, or with an index the speed of one."""
+        plain = as_image(image, spacing)
+        axes = len(active_axes(plain.shape))
+        if axes != self.axes:
+            raise InputError(
+                "classifier-axes",
+                f"The classifier was trained on an image with {self.axes} axes longer than 1, this one has {axes}",
+                "",
+                "Train it on this image.",
+            )
+        wanted = (slice(None),) * plain.ndim if box is None else box
+        whole = tuple(slice(*part.indices(n)[:2]) for part, n in zip(wanted, plain.shape, strict=True))
+        shape = tuple(part.stop - part.start for part in whole)
+        found = np.empty((len(self.labels), *shape) if index is None else shape, np.float32)
+        todo, done = math.prod(shape), 0
+        for block in blocks(plain.shape, whole):
+            steps = feature_steps(plain, spacing, self.sigmas, self.value_range, block)
+            features = yield from _told(steps, done / todo)
+            rows = features.reshape(-1, features.shape[-1])
+            votes = np.empty((len(self.labels), len(rows)), np.float32)
+            for first in range(0, len(rows), ROWS):
+                part = slice(first, min(first + ROWS, len(rows)))
+                votes[:, part] = self.forest.predict_proba(rows[part]).T
+                done += part.stop - part.start
+                yield Progress(phase="classifier", fraction=done / todo, message="Classifying voxels")
+            place = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(block, whole, strict=True))
+            if index is None:
+                found[(slice(None), *place)] = votes.reshape(-1, *features.shape[:-1])
+            else:
+                found[place] = class_speed(votes, index).reshape(features.shape[:-1])
+        return found
 
     def index_of(self, label: int) -> int:
         """The place of a class in `labels`.
@@ -184,6 +206,19 @@ class PixelClassifier:
                 "Paint some of the structure with it.",
             )
         return self.labels.index(label)
+
+
+def _told(
+    work: Generator[Progress, None, NDArray[np.float32]], fraction: float
+) -> Generator[Progress, None, NDArray[np.float32]]:
+    """The features of a block, with the progress of the whole in place of their own."""
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as end:
+            features: NDArray[np.float32] = end.value
+            return features
+        yield Progress(phase="classifier", fraction=fraction, message=step.message)
 
 
 def class_speed(probability: NDArray[Any], index: int) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from src_models.errors import FileError, InputError
 from src_models.levelset import initial as initial_room
-from src_models.levelset.classifier import ClassifierParameters, class_speed, train
+from src_models.levelset.classifier import ClassifierParameters, train
 from src_models.levelset.clustering import ClusterParameters, cluster_speed, clusters_at, fit_clusters
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
@@ -125,8 +125,7 @@ def _classified(
 ) -> Generator[Progress, None, NDArray[np.float32]]:
     yield Progress(phase="classifier", fraction=0.0, message="Training the classifier")
     classifier = train(image, recipe.strokes, spacing, recipe.parameters)
-    index = classifier.index_of(recipe.label)
-    return class_speed((yield from classifier.probability_steps(image, spacing)), index)
+    return (yield from classifier.speed_steps(image, spacing, recipe.label))
 
 
 def _clustered(
