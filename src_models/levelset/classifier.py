@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class ClassifierParameters(BaseModel):
         le=100,
         json_schema_extra={"group": "classifier", "unit": "", "soft": [2, 30], "preview": True},
     )
-    feature_sigmas: tuple[float, ...] | None = Field(
+    feature_sigmas: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         None,
         title="Scales of the features",
         description="Widths of the Gaussians at which brightness, edges, ridges and texture are measured. "
@@ -281,7 +281,7 @@ def train(
 ) -> PixelClassifier:
     """Learn the classes from painted voxels.
 
-    How much was painted of a class does not make it more likely: every class has the same weight.
+    When the trees choose their decisions, every class has the same weight, however much of it was painted.
 
     Parameters
     ----------
