@@ -75,7 +75,7 @@ class ClassifierParameters(BaseModel):
         title="Seed of the forest",
         description="Start of the random numbers: the same seed gives the same forest.",
         ge=0,
-        le=2**32 - 1,
+        le=999_999,
         json_schema_extra={"group": "classifier", "unit": "", "preview": True},
     )
 
