@@ -15,9 +15,9 @@ from src_models.levelset.parameters import LevelSetParameters
 PAGE = Path(__file__).with_name("parameters.md")
 HEADING = """# Parameters of the level set
 
-Written by `make docs` from `LevelSetParameters` and the two models of the last tables: do not edit. The same names are the
-fields of the form, the options of `lsnet evolve` (with `-` in place of `_`), the arguments in Python and the entries of the
-record.
+Written by `make docs` from `LevelSetParameters` and the two models of the last tables: do not edit. The same names are
+the fields of the form, the options of `lsnet evolve` (with `-` in place of `_`), the arguments in Python and the
+entries of the record.
 """
 GROUPS = {
     "basic": "Basic",

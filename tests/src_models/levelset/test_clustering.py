@@ -38,6 +38,18 @@ def test_three_known_grey_levels_are_found():
     assert sum(found.weights) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("levels", "shares"),
+    [((40, 170, 180), (0.94, 0.03, 0.03)), ((10, 200, 205, 240), (0.9, 0.04, 0.03, 0.03))],
+    ids=str,
+)
+def test_rare_clusters_close_together_are_found(levels, shares):
+    """Means that are even in rank or in grey value lead to a worse fit here."""
+    random = np.random.default_rng(0)
+    image = np.array(levels)[random.choice(len(levels), size=(70, 70), p=shares)] + random.normal(0, 2, (70, 70))
+    np.testing.assert_allclose(fit_clusters(image, H, ClusterParameters(clusters=len(levels))).means, levels, atol=1.5)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.uint8])
 def test_levels_without_noise_are_exact(dtype):
     image, level = three_levels(noise=0.0)

@@ -34,7 +34,7 @@ def strokes():
     painted = np.zeros(SCENE.image.shape, np.int64)
     painted[20, 20:24, 18:28] = 3
     painted[22, 3, :] = 1
-    painted[:, 40, 8] = 300
+    painted[:, 40, 8] = 259  # 3 in eight bits
     return painted
 
 
@@ -132,7 +132,7 @@ def test_edge_speed_takes_no_recipe():
 
 
 def test_a_class_that_was_not_painted_is_refused():
-    with pytest.raises(InputError, match="No stroke has label 2: the labels painted are 1, 3, 300"):
+    with pytest.raises(InputError, match="No stroke has label 2: the labels painted are 1, 3, 259"):
         next(run(ClassifierSpeed(strokes(), QUICK, label=2)))
 
 
