@@ -263,8 +263,8 @@ good as wanted. *ms* is the mean of a whole run, *best Dice* that of the whole r
 ## Distance to the memory limit
 
 A step must at least read u and the speed and write u: {BYTES_PER_VOXEL} bytes per voxel of the band, in float32.
-Copying large arrays with all processors moves {bandwidth / 1e9:.1f} GB/s here (read and written). *Ours* is the step of a front
-that lies at the edge, in region mode, with two sweeps of redistancing and all measures.
+Copying large arrays with all processors moves {bandwidth / 1e9:.1f} GB/s here (read and written). *Ours* is the
+step of a front that lies at the edge, in region mode, with two sweeps of redistancing and all measures.
 
 {limit}
 ## Answers

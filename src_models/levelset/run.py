@@ -22,6 +22,7 @@ from src_models.levelset.engines import chosen_engine, make_engine, redistanced
 from src_models.levelset.fields import check_speed_image, speed_images
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, packages, stored_speed
 from src_models.levelset.speed import as_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.levelset.stopping import FrontMeasures, StopRules
@@ -58,7 +59,7 @@ class Run:
         initial: NDArray[Any] | Seeds | Resume,
         spacing: Sequence[float],
         parameters: LevelSetParameters,
-        speed_image: NDArray[Any] | None,
+        speed_image: GivenSpeed | None,
         walls: NDArray[Any] | None,
         pins: NDArray[Any] | None,
         contributions: bool,
@@ -70,12 +71,10 @@ class Run:
         self.parameters = with_range(self._image, parameters)
         self._first_parameters = self.parameters
         self._speed_image = speed_image
-        self._given_speed = (
-            None if speed_image is None else check_speed_image(speed_image, self._image.shape, parameters)
-        )
+        self._given_speed, speed_notes = given_speed(speed_image, self._image, self.spacing, parameters, initial)
         dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
         self._like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
-        self._notes: list[str] = []
+        self._notes: list[str] = list(speed_notes)
         if self._image.min() == self._image.max() and speed_image is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")
         if parameters.gradient in ("central", "none"):
@@ -201,6 +200,7 @@ class Run:
                     "Start a new run from here.",
                 )
             if self._given_speed is not None:
+                check_mode(self._speed_image, message)
                 check_speed_image(self._given_speed, self._image.shape, message)
             self.parameters = with_range(self._image, message.model_copy(update=fixed))
             return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
@@ -368,7 +368,7 @@ class Run:
                 "mask_hash": content_hash(mask),
                 "engine": self.engine.name,
             },
-            versions=versions("torch", "scipy", "numba"),
+            versions=versions("torch", "scipy", "numba", *packages(self._speed_image)),
             device=str(self._like.device.type),
             dtype=self.parameters.dtype,
             threads=torch.get_num_threads(),
@@ -397,7 +397,7 @@ def _stored_inputs(
     initial: NDArray[Any] | Seeds | Resume,
     walls: NDArray[Any] | None,
     pins: NDArray[Any] | None,
-    speed: NDArray[Any] | None,
+    speed: GivenSpeed | None,
 ) -> dict[str, Any]:
     """The drawn inputs as a record keeps them."""
     stored: dict[str, Any] = {}
@@ -417,6 +417,4 @@ def _stored_inputs(
     for name, mask in (("walls", walls), ("pins", pins)):
         if mask is not None:
             stored[name] = StoredArray.of(np.asarray(mask) != 0).model_dump(mode="json")
-    if speed is not None:
-        stored["speed_image"] = content_hash(np.asarray(speed))
-    return stored
+    return stored | stored_speed(speed)
