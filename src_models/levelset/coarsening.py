@@ -1,8 +1,8 @@
 """Grids of halves: coarser copies of images, speeds and walls, and the way back by linear interpolation.
 
-A coarse voxel stands for a block of fine ones. Its centre lies in the middle of the block, so coarse index k of a block of
-f voxels is the fine index ``f k + (f - 1) / 2``. Where the last block is not full, its missing voxels count as copies of
-what is there (edge replication): the grid stays even and the value is that of the voxels present.
+A coarse voxel stands for a block of fine ones. Its centre lies in the middle of the block, so coarse index k of a block
+of f voxels is the fine index ``f k + (f - 1) / 2``. Where the last block is not full, its missing voxels count as
+copies of what is there (edge replication): the grid stays even and the value is that of the voxels present.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ class Level:
     factors: Factors
 
     @property
+    def fine_spacing(self) -> tuple[float, ...]:
+        """mm per array axis of the finest grid."""
+        return tuple(h / f for h, f in zip(self.spacing, self.factors, strict=True))
+
+    @property
     def offset(self) -> tuple[float, ...]:
         """Where the centre of the first voxel lies, in voxels of the finest grid."""
         return tuple((f - 1) / 2 for f in self.factors)
@@ -54,11 +59,11 @@ class Level:
     @property
     def offset_mm(self) -> tuple[float, ...]:
         """The same in mm from the centre of the first voxel of the finest grid."""
-        return tuple(o * h / f for o, h, f in zip(self.offset, self.spacing, self.factors, strict=True))
+        return tuple(o * h for o, h in zip(self.offset, self.fine_spacing, strict=True))
 
     @property
     def share(self) -> str:
-        """This grid beside the finest, in words: ``"1/8"``."""
+        """Size beside the finest grid, in words: ``"1/8"``."""
         return f"1/{max(self.factors)}"
 
     def within(self, finer: Level) -> Factors:
@@ -125,7 +130,9 @@ def block_mean(array: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
 
 def block_mean_and_range(array: NDArray[Any], factors: Sequence[int]) -> tuple[NDArray[Any], tuple[float, float]]:
     """The mean of each block, and the smallest and largest value of all, in one pass."""
-    whole, out, by = _prepared(array, factors, np.float64 if array.dtype.kind == "f" and array.dtype.itemsize >= 8 else np.float32)
+    whole, out, by = _prepared(
+        array, factors, np.float64 if array.dtype.kind == "f" and array.dtype.itemsize >= 8 else np.float32
+    )
     low, high = _mean(whole, out, *by, np.zeros(whole.shape[2], out.dtype))
     return out.reshape(_coarse_shape(array.shape, factors)), (float(low), float(high))
 
@@ -173,9 +180,7 @@ def interpolate(
         )
     fine = np.empty(tuple(shape), coarse.dtype) if out is None else out
     lead = (1,) * (3 - coarse.ndim)
-    places = [
-        _places(n, f, coarse.dtype) for n, f in zip(lead + tuple(shape), lead + tuple(factors), strict=True)
-    ]
+    places = [_places(n, f, coarse.dtype) for n, f in zip(lead + tuple(shape), lead + tuple(factors), strict=True)]
     source = np.ascontiguousarray(coarse).reshape(lead + coarse.shape)
     buffers = np.empty(source.shape[1:], coarse.dtype), np.empty(source.shape[2], coarse.dtype)
     _interpolate(source, fine.reshape(lead + fine.shape), *places[0], *places[1], *places[2], *buffers)

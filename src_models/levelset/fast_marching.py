@@ -1,7 +1,8 @@
 """Fast marching: the eikonal equation |DT| = 1/F solved once per voxel, in the order of arrival, on a heap.
 
-Sethian (1996), second order as in Sethian (1999): ``sum_d max(D-_d T, -D+_d T, 0)^2 = 1/F^2`` with one-sided differences
-``(3 T - 4 T_1 + T_2) / (2 h)`` where the two voxels behind have arrived in that order, else ``(T - T_1) / h``.
+Sethian (1996), second order as in Sethian (1999): ``sum_d max(D-_d T, -D+_d T, 0)^2 = 1/F^2`` with one-sided
+differences ``(3 T - 4 T_1 + T_2) / (2 h)`` where the two voxels behind have arrived in that order, else
+``(T - T_1) / h``.
 """
 
 from __future__ import annotations
@@ -40,23 +41,21 @@ class March:
         self._speed, self._balloon, self._order = speed, balloon, order
         self._spacing = np.array(spacing, np.float64)
         self._status = np.zeros(speed.shape, np.uint8)
-        self._ranks = np.empty(1024, np.float32)
-        self._places = np.empty(1024, np.int64)
+        self._heap = np.empty(1024, np.uint64)
+        self.waiting = 0
         graded = start.dtype.kind == "f"
         whole = start if graded else start.view(np.uint8)
-        self.reachable, count = _mark(whole, speed, balloon, self._status)
+        self.reachable, count, self.fastest = _mark(whole, speed, balloon, self._status)
         self._reserve(count)
-        self.waiting = _begin(
-            whole, graded, speed, balloon, self._spacing, self.times, self._status, self._ranks, self._places
-        )
+        self.waiting = _begin(whole, graded, speed, balloon, self._spacing, self.times, self._status, self._heap)
         self.arrived = 0
         self.latest = 0.0
 
     def _reserve(self, more: int) -> None:
-        needed = more + (self.waiting if hasattr(self, "waiting") else 0)
-        if needed > self._ranks.size:
-            size = max(needed, 2 * self._ranks.size)
-            self._ranks, self._places = np.resize(self._ranks, size), np.resize(self._places, size)
+        if self.waiting + more > self._heap.size:
+            larger = np.empty(max(self.waiting + more, 2 * self._heap.size), np.uint64)
+            larger[: self.waiting] = self._heap[: self.waiting]
+            self._heap = larger
 
     def go_on(self, voxels: int, until: float) -> bool:
         """Let so many more voxels arrive, none later than `until`; False when there is nothing left to do."""
@@ -68,8 +67,7 @@ class March:
             self._order,
             self.times,
             self._status,
-            self._ranks,
-            self._places,
+            self._heap,
             self.waiting,
             voxels,
             until,
@@ -84,10 +82,10 @@ class March:
 
 
 @compiled
-def _mark(start: Array, speed: Array, balloon: float, status: Array) -> tuple[int, int]:
-    """Flag the seed; how many voxels could be reached, and at most how many lie beside the seed."""
+def _mark(start: Array, speed: Array, balloon: float, status: Array) -> tuple[int, int, float]:
+    """Flag the seed; how many voxels could be reached, how many at most lie beside the seed, and the largest speed."""
     nz, ny, nx = status.shape
-    reachable, seeds = 0, 0
+    reachable, seeds, fastest = 0, 0, 0.0
     for z in range(nz):
         for y in range(ny):
             for x in range(nx):
@@ -96,7 +94,8 @@ def _mark(start: Array, speed: Array, balloon: float, status: Array) -> tuple[in
                     seeds += 1
                 elif balloon * speed[z, y, x] > 0:
                     reachable += 1
-    return reachable, 6 * seeds
+                    fastest = max(fastest, balloon * speed[z, y, x])
+    return reachable, 6 * seeds, fastest
 
 
 @compiled
@@ -132,39 +131,44 @@ def _shifted(at: tuple[int, int, int], axis: int, by: int) -> tuple[int, int, in
 
 
 @compiled
-def _push(ranks: Array, places: Array, size: int, rank: float, place: int) -> int:
+def _entry(time: float, place: int) -> np.uint64:
+    """One word for the heap: non-negative float32 numbers are ordered as their bits, equal times by place."""
+    return (np.uint64(np.float32(time).view(np.uint32)) << np.uint64(32)) | np.uint64(place)
+
+
+@compiled
+def _push(heap: Array, size: int, entry: np.uint64) -> int:
+    """A heap of four children a node: half as deep, and the four lie together."""
     child = size
     while child > 0:
-        parent = (child - 1) >> 1
-        if ranks[parent] <= rank:
+        parent = (child - 1) >> 2
+        if heap[parent] <= entry:
             break
-        ranks[child] = ranks[parent]
-        places[child] = places[parent]
+        heap[child] = heap[parent]
         child = parent
-    ranks[child] = rank
-    places[child] = place
+    heap[child] = entry
     return size + 1
 
 
 @compiled
-def _pop(ranks: Array, places: Array, size: int) -> int:
+def _pop(heap: Array, size: int) -> int:
     """Take the first one away."""
     size -= 1
-    rank, place = ranks[size], places[size]
+    entry = heap[size]
     parent = 0
     while True:
-        child = 2 * parent + 1
+        child = 4 * parent + 1
         if child >= size:
             break
-        if child + 1 < size and ranks[child + 1] < ranks[child]:
-            child += 1
-        if ranks[child] >= rank:
+        least = child
+        for other in range(child + 1, min(child + 4, size)):
+            if heap[other] < heap[least]:
+                least = other
+        if heap[least] >= entry:
             break
-        ranks[parent] = ranks[child]
-        places[parent] = places[child]
-        parent = child
-    ranks[parent] = rank
-    places[parent] = place
+        heap[parent] = heap[least]
+        parent = least
+    heap[parent] = entry
     return size
 
 
@@ -177,8 +181,7 @@ def _begin(
     spacing: Array,
     times: Array,
     status: Array,
-    ranks: Array,
-    places: Array,
+    heap: Array,
 ) -> int:
     """The seed at 0, and the voxels beside it at their distance over their speed."""
     nz, ny, nx = status.shape
@@ -208,7 +211,7 @@ def _begin(
                         square += _slope_axis(start, graded, (z, y, x), axis, spacing[axis]) ** 2
                 times[z, y, x] = -_value(start, graded, (z, y, x)) / np.sqrt(square) / f
                 status[z, y, x] = WAITING
-                size = _push(ranks, places, size, times[z, y, x], (z * ny + y) * nx + x)
+                size = _push(heap, size, _entry(times[z, y, x], (z * ny + y) * nx + x))
     return size
 
 
@@ -254,7 +257,7 @@ def _arrival(a: tuple[float, float, float], t: tuple[float, float, float], f: fl
             weight, middle = weight + a2, middle + a2 * d2
             rest = a1 * d1 * d1 + a2 * d2 * d2 - slowness
             found = (middle + np.sqrt(max(middle * middle - weight * rest, 0.0))) / weight
-    return t0 + found
+    return float(t0 + found)
 
 
 @compiled
@@ -265,8 +268,7 @@ def _march(
     order: int,
     times: Array,
     status: Array,
-    ranks: Array,
-    places: Array,
+    heap: Array,
     size: int,
     voxels: int,
     until: float,
@@ -278,15 +280,16 @@ def _march(
     strides = (ny * nx, nx, 1)
     arrived = 0
     while size > 0 and arrived < voxels:
-        i, rank = places[0], ranks[0]
-        if rank > until:
-            return size, arrived, latest, False
-        size = _pop(ranks, places, size)
+        i = np.int64(heap[0] & np.uint64(0xFFFFFFFF))
         if flags[i] == ARRIVED:
+            size = _pop(heap, size)
             continue
+        if flat[i] > until:
+            return size, arrived, latest, False
+        size = _pop(heap, size)
         flags[i] = ARRIVED
         arrived += 1
-        latest = rank
+        latest = flat[i]
         z, rest = i // (ny * nx), i % (ny * nx)
         y, x = rest // nx, rest % nx
         for side in range(6):
@@ -307,7 +310,7 @@ def _march(
             if new < flat[j]:
                 flat[j] = new
                 flags[j] = WAITING
-                size = _push(ranks, places, size, new, j)
+                size = _push(heap, size, _entry(new, j))
     return size, arrived, latest, size > 0
 
 

@@ -80,18 +80,11 @@ def from_seeds(
         Where there is no seed, or one lies outside the image.
     """
     check_spacing(tuple(spacing), len(shape))
-    drawn: list[tuple[tuple[tuple[float, ...], ...], float]]
-    drawn = [((sphere.centre,), sphere.radius) for sphere in seeds.spheres]
-    drawn += [(stroke.points, stroke.radius) for stroke in seeds.strokes]
-    if not drawn:
-        raise InputError(
-            "seeds-none", "There is no seed", "", "Click a point, paint a label or draw a line inside the structure."
-        )
+    drawn = check_seeds(seeds, shape, spacing)
     u = np.full(tuple(shape), -np.inf if band_width_mm is None else -band_width_mm)
     smallest = min((h for h, n in zip(spacing, shape, strict=True) if n > 1), default=min(spacing))
     notes: list[str] = []
     for points, radius in drawn:
-        _check_inside(points, shape, spacing)
         reach = math.inf if band_width_mm is None else radius + band_width_mm
         box = _box_around(points, reach, shape, spacing)
         axes = [np.arange(part.start, part.stop) * h for part, h in zip(box, spacing, strict=True)]
@@ -103,6 +96,28 @@ def from_seeds(
             u[nearest] = max(u[nearest], 0.5 * smallest)
             notes.append(f"A seed of radius {radius:g} mm covers no voxel; it claims the nearest one.")
     return (u if band_width_mm is None else np.clip(u, -band_width_mm, band_width_mm)), tuple(notes)
+
+
+def check_seeds(
+    seeds: Seeds, shape: Sequence[int], spacing: Sequence[float]
+) -> list[tuple[tuple[tuple[float, ...], ...], float]]:
+    """The points and the radius of everything drawn.
+
+    Raises
+    ------
+    InputError
+        Where there is no seed, or one lies outside the image.
+    """
+    drawn: list[tuple[tuple[tuple[float, ...], ...], float]]
+    drawn = [((sphere.centre,), sphere.radius) for sphere in seeds.spheres]
+    drawn += [(stroke.points, stroke.radius) for stroke in seeds.strokes]
+    if not drawn:
+        raise InputError(
+            "seeds-none", "There is no seed", "", "Click a point, paint a label or draw a line inside the structure."
+        )
+    for points, _ in drawn:
+        _check_inside(points, shape, spacing)
+    return drawn
 
 
 def _check_inside(points: Sequence[Sequence[float]], shape: Sequence[int], spacing: Sequence[float]) -> None:

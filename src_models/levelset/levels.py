@@ -1,0 +1,81 @@
+"""What a run needs, on a coarser grid: its start and its speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_models.levelset.coarsening import Level, block_mean, block_minimum
+from src_models.levelset.initial import Seeds, Sphere, Stroke, from_seeds
+from src_models.levelset.parameters import LevelSetParameters
+
+HALF = 0.5
+"""A coarse voxel is inside from this share on: the volume stays."""
+
+
+def inside_of(start: NDArray[Any]) -> NDArray[np.bool_]:
+    """The inside of a drawn start: u > 0 for floating point, anything but 0 for labels."""
+    return np.asarray(start > 0 if start.dtype.kind == "f" else start != 0)
+
+
+def start_on(level: Level, start: NDArray[Any] | Seeds, band_width_mm: float | None = None) -> NDArray[Any]:
+    """A start on a coarser grid: u of seeds, the inside of arrays (bool). Nothing drawn vanishes.
+
+    A part of an array of which no coarse voxel is inside by half claims the coarse voxel with the largest share of it,
+    as a seed too small for its grid claims the nearest voxel.
+
+    Parameters
+    ----------
+    level : Level
+        The grid.
+    start : ndarray or Seeds
+        Labels or u on the finest grid; or seeds in mm.
+    band_width_mm : float, optional
+        u of seeds is clipped to +-w; then only the surroundings of each are computed.
+    """
+    if isinstance(start, Seeds):
+        return from_seeds(_seen_from(level, start), level.shape, level.spacing, band_width_mm)[0]
+    inside = inside_of(start)
+    return inside if max(level.factors) == 1 else _majority(block_mean(inside, level.factors))
+
+
+def _majority(share: NDArray[Any]) -> NDArray[np.bool_]:
+    from scipy.ndimage import label, maximum_position
+
+    inside = np.asarray(share >= HALF)
+    parts, count = label(share > 0, np.ones((3,) * share.ndim))
+    kept = np.zeros(count + 1, dtype=bool)
+    kept[parts[inside]] = True
+    lost = np.flatnonzero(~kept[1:]) + 1
+    for place in maximum_position(share, parts, lost):
+        inside[place] = True
+    return inside
+
+
+def _seen_from(level: Level, seeds: Seeds) -> Seeds:
+    """Seeds with their places counted from the first voxel of a level."""
+
+    def moved(point: Sequence[float]) -> tuple[float, ...]:
+        # Clipped, because a seed on the rim of the image may otherwise leave it by rounding.
+        sides = zip(point, level.offset_mm, level.spacing, level.shape, strict=True)
+        return tuple(min(max(x - o, -0.5 * h), (n - 0.5) * h) for x, o, h, n in sides)
+
+    return Seeds(
+        spheres=tuple(Sphere(centre=moved(s.centre), radius=s.radius) for s in seeds.spheres),
+        strokes=tuple(Stroke(points=tuple(moved(p) for p in s.points), radius=s.radius) for s in seeds.strokes),
+    )
+
+
+def speed_on(level: Level, speed: NDArray[Any], mode: str) -> NDArray[Any]:
+    """A speed image on a coarser grid: block minimum of an edge speed, so that thin walls stay; else block mean."""
+    if max(level.factors) == 1:
+        return speed
+    return block_minimum(speed, level.factors) if mode == "edge" else block_mean(speed, level.factors)
+
+
+def coarse_parameters(parameters: LevelSetParameters) -> LevelSetParameters:
+    """The parameters of a run on a coarser grid: to its own stop, with the guard on."""
+    return parameters.model_copy(update={"pyramid": False, "guard": "stop", "auto_stop": True})
