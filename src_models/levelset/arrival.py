@@ -19,7 +19,7 @@ from src_models.errors import InputError
 from src_models.levelset.balloon_speeds import BalloonSpeeds
 from src_models.levelset.coarsening import Level, interpolate, pyramid_levels
 from src_models.levelset.fast_marching import March
-from src_models.levelset.initial import Seeds, band_width, check_labels, check_seeds
+from src_models.levelset.initial import Seeds, band_width, check_labels, check_mask, check_seeds
 from src_models.levelset.levels import inside_of, start_on
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.speed import as_image, check_axes
@@ -205,7 +205,7 @@ def arrival_preview(
     """
     image = np.asarray(image)
     limit = parameters.time if until is None else until
-    seeds = _checked(image, initial, spacing, given_speed, walls, limit)
+    seeds = _checked(image, initial, spacing, walls, limit)
     levels = pyramid_levels(image.shape, spacing)
     speeds = BalloonSpeeds(image, levels, parameters, given_speed, walls)
     for level in reversed(levels):
@@ -223,21 +223,14 @@ def _checked(
     image: NDArray[Any],
     initial: NDArray[Any] | Seeds,
     spacing: Sequence[float],
-    given_speed: NDArray[Any] | None,
     walls: NDArray[Any] | None,
     until: float | None,
 ) -> NDArray[Any] | Seeds:
     """What can be checked without reading every voxel; the rest is checked where it is read."""
     _check_until(until)
     check_axes(image, spacing)
-    for array, name in ((given_speed, "speed"), (walls, "walls")):
-        if array is not None and np.shape(array) != image.shape:
-            raise InputError(
-                f"{name}-grid",
-                f"The {name} and the image lie on different grids, {np.shape(array)} and {image.shape} voxels",
-                "",
-                f"Give {name} on the image's grid.",
-            )
+    if walls is not None:
+        check_mask(walls, image.shape, "walls")
     if isinstance(initial, Seeds):
         check_seeds(initial, image.shape, spacing)
         return initial

@@ -201,6 +201,25 @@ def check_labels(initial: NDArray[Any], shape: Sequence[int]) -> None:
         )
 
 
+def check_mask(mask: NDArray[Any], shape: Sequence[int], name: str) -> NDArray[Any]:
+    """Painted walls or pins as an array.
+
+    Raises
+    ------
+    InputError
+        Where they have another shape than the image.
+    """
+    array = np.asarray(mask)
+    if array.shape != tuple(shape):
+        raise InputError(
+            f"{name}-grid",
+            f"The {name} and the image lie on different grids, {array.shape} and {tuple(shape)} voxels",
+            "",
+            f"Paint the {name} on this image.",
+        )
+    return array
+
+
 def ready_level_set(level_set: NDArray[Any], shape: Sequence[int], dtype: str, width: float | None) -> NDArray[Any]:
     """u of another moment, checked and otherwise as it is.
 

@@ -69,6 +69,47 @@ def _seen_from(level: Level, seeds: Seeds) -> Seeds:
     )
 
 
+def keep_drawn(
+    u: NDArray[Any],
+    drawn: NDArray[np.bool_],
+    balloon: float,
+    spacing: Sequence[float],
+    growth: NDArray[Any] | None = None,
+) -> None:
+    """Give back to an interpolated u, in place, what was drawn and is thinner than a coarse voxel.
+
+    A growing front never leaves its start and a shrinking one never leaves the outside of it, so far as the balloon
+    decides; where something else decides the run itself will take it away again.
+
+    Parameters
+    ----------
+    u : ndarray of shape (z, y, x) or (y, x)
+        Positive inside.
+    drawn : ndarray of bool
+        The inside of the start.
+    balloon : float
+        Its sign decides; with 0 nothing is given back.
+    spacing : sequence of float
+        mm per array axis.
+    growth : ndarray, optional
+        balloon S of region mode: given back is only what was drawn inside and would grow there.
+    """
+    from scipy.ndimage import binary_dilation
+
+    if balloon == 0 or (growth is not None and balloon < 0):
+        return
+    missing = drawn & (u <= 0) if balloon > 0 else ~drawn & (u > 0)
+    if growth is not None:
+        missing &= growth > 0
+    if not missing.any():
+        return
+    half = 0.5 * min(h for h, n in zip(spacing, u.shape, strict=True) if n > 1)
+    beside = binary_dilation(missing) & ~missing & ((u > 0) == (balloon < 0))
+    sign = 1 if balloon > 0 else -1
+    u[beside] = sign * np.maximum(sign * u[beside], -half)
+    u[missing] = sign * half
+
+
 def speed_on(level: Level, speed: NDArray[Any], mode: str) -> NDArray[Any]:
     """A speed image on a coarser grid: block minimum of an edge speed, so that thin walls stay; else block mean."""
     if max(level.factors) == 1:

@@ -111,14 +111,7 @@ class Run:
     def _mask(self, mask: NDArray[Any] | None, name: str) -> Tensor | None:
         if mask is None:
             return None
-        array = np.asarray(mask)
-        if array.shape != self._image.shape:
-            raise InputError(
-                f"{name}-grid",
-                f"The {name} and the image lie on different grids, {array.shape} and {self._image.shape} voxels",
-                "",
-                f"Paint the {name} on this image.",
-            )
+        array = initial_room.check_mask(mask, self._image.shape, name)
         return torch.from_numpy(np.ascontiguousarray(array != 0).reshape(-1)).to(self._like.device)
 
     def _band_width(self) -> float | None:
