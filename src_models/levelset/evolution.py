@@ -137,7 +137,8 @@ def replay(
 
 def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:
     if "resume" in stored:
-        return Resume(StoredArray(**stored["resume"]).array(), int(stored["iteration"]), float(stored["time"]))
+        u, moment = StoredArray(**stored["resume"]).array(), (int(stored["iteration"]), float(stored["time"]))
+        return Resume(u, *moment, free_speed=stored.get("free_speed"))
     if "seeds" in stored:
         return Seeds(**stored["seeds"])
     return StoredArray(**stored["array"]).array()

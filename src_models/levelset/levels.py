@@ -69,6 +69,19 @@ def _seen_from(level: Level, seeds: Seeds) -> Seeds:
     )
 
 
+def speed_of_the_first_front(speed: NDArray[Any], drawn: NDArray[np.bool_]) -> float:
+    """The largest |S| of the voxels beside the border of a start."""
+    beside = np.zeros_like(drawn)
+    for axis, n in enumerate(drawn.shape):
+        low = [slice(None)] * drawn.ndim
+        high = low.copy()
+        low[axis], high[axis] = slice(0, n - 1), slice(1, n)
+        border = drawn[tuple(low)] != drawn[tuple(high)]
+        beside[tuple(low)] |= border
+        beside[tuple(high)] |= border
+    return float(np.abs(speed[beside]).max(initial=0.0))
+
+
 def keep_drawn(
     u: NDArray[Any],
     drawn: NDArray[np.bool_],

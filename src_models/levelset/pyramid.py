@@ -18,7 +18,14 @@ from src_models.errors import LsnetError
 from src_models.levelset.coarsening import Level, block_any, block_mean, interpolate, pyramid_levels
 from src_models.levelset.fields import check_speed_image
 from src_models.levelset.initial import Seeds, band_width, check_labels, check_mask, check_seeds
-from src_models.levelset.levels import coarse_parameters, inside_of, keep_drawn, speed_on, start_on
+from src_models.levelset.levels import (
+    coarse_parameters,
+    inside_of,
+    keep_drawn,
+    speed_of_the_first_front,
+    speed_on,
+    start_on,
+)
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.reach import behind_walls
 from src_models.levelset.redistancing import redistance_fully
@@ -186,7 +193,7 @@ class _Pyramid:
     def result(self) -> Beginning:
         """What the finest run begins with."""
         ready = self._start(self._levels[0])
-        return self._given if ready is None else replace(self._given, initial=Resume(ready, origin=self._origin))
+        return self._given if ready is None else replace(self._given, initial=replace(ready, origin=self._origin))
 
     @property
     def _origin(self) -> NDArray[Any] | Seeds:
@@ -200,8 +207,7 @@ class _Pyramid:
         pins = None if given.pins is None else start_on(level, np.asarray(given.pins) != 0)
         return Beginning(
             block_mean(self._image, level.factors),
-            # The record of a coarse run is never read: nothing is stored for it.
-            start_on(level, self._origin) if ready is None else Resume(ready, origin=Seeds()),
+            start_on(level, self._origin) if ready is None else ready,
             level.spacing,
             coarse_parameters(self._parameters),
             None if self._speed is None else speed_on(level, self._speed, self._parameters.speed),
@@ -209,7 +215,7 @@ class _Pyramid:
             pins if pins is None or walls is None else pins & ~walls,
         )
 
-    def _start(self, level: Level) -> NDArray[Any] | None:
+    def _start(self, level: Level) -> Resume | None:
         """The u of the level before on this one, as a distance; None where there is none."""
         if self._u is None:
             return None
@@ -217,16 +223,19 @@ class _Pyramid:
         width = band_width(level.spacing, level.shape, p.band)
         u = interpolate(self._u, self._level.within(level), level.shape)
         drawn = inside_of(start_on(level, self._origin, width))
-        growth: NDArray[Any] | None = None
-        if p.speed == "region" and self._speed is not None:
-            growth = p.balloon * speed_on(level, self._speed, p.speed)
+        speed = None if self._speed is None else speed_on(level, self._speed, p.speed)
+        growth = None if speed is None or p.speed == "edge" else p.balloon * speed
+        if growth is not None:
             behind = behind_walls(u, growth, drawn)
             if behind is not None:
                 u[behind] = -np.abs(u[behind])
         keep_drawn(u, drawn, p.balloon, level.spacing, growth)
         if not (u > 0).any() or (u > 0).all():
             return None
-        return redistance_fully(torch.from_numpy(u), level.spacing, width, order=p.order).numpy()
+        fastest = 1.0 if speed is None else speed_of_the_first_front(speed, drawn) ** p.balloon_exponent
+        distance = redistance_fully(torch.from_numpy(u), level.spacing, width, order=p.order).numpy()
+        # The record of a coarse run is never read: no start is stored for it.
+        return Resume(distance, origin=Seeds(), free_speed=abs(p.balloon) * fastest)
 
     def _shown(self, state: LevelSetState, run: Run, level: Level, note: str) -> LevelSetState:
         """A state of a coarse run as one of the whole run, which has not begun to count."""

@@ -97,6 +97,7 @@ class Run:
             self.front.constrain(self._walls, self._pins)
         self.iteration, self.time = (initial.iteration, initial.time) if isinstance(initial, Resume) else (0, 0.0)
         self._first_iteration = self.iteration
+        self._free_speed = initial.free_speed if isinstance(initial, Resume) else None
         self.dt = 0.0
         self._rules: StopRules | None = None
         self._size = 0.0
@@ -176,6 +177,7 @@ class Run:
 
     def _apply(self, message: LevelSetParameters | Constraints) -> Change:
         if isinstance(message, LevelSetParameters):
+            self._free_speed = None
             fixed = {name: getattr(self.parameters, name) for name in ("dtype", "device", "band", "engine")}
             if (message.redistance_every == 0) != (self.width is None):
                 raise InputError(
@@ -199,6 +201,11 @@ class Run:
         return Change(step=self.iteration, **stored)
 
     # -- the run itself
+
+    @property
+    def free_speed(self) -> float | None:
+        """v_ref of the stop rules: the largest |balloon S| over the first band; None before the start."""
+        return None if self._rules is None else self._rules.free_speed
 
     def start(self) -> LevelSetState:
         """The state before the first step."""
@@ -255,7 +262,8 @@ class Run:
         if self._rules is None:
             fastest = float(speeds.balloon.abs().max()) if speeds.balloon.numel() else 0.0
             thickness = math.prod(h for h, n in zip(self.spacing, front.shape, strict=True) if n == 1)
-            self._rules = StopRules(p, front.neighbourhood.active_spacing, abs(p.balloon) * fastest, thickness)
+            free_speed = abs(p.balloon) * fastest if self._free_speed is None else self._free_speed
+            self._rules = StopRules(p, front.neighbourhood.active_spacing, free_speed, thickness)
         area, free_area, free = front.measure(speeds, self._rules.free_speed / 2, p.balloon)
         size = front.size()
         rate = (size - self._size) / (area * dt) if dt > 0 and area > 0 else 0.0
@@ -410,7 +418,12 @@ def _stored_inputs(
         initial = initial.origin
     if isinstance(initial, Resume):
         kept_u = StoredArray.of(np.asarray(initial.level_set)).model_dump(mode="json")
-        stored["initial"] = {"resume": kept_u, "iteration": initial.iteration, "time": initial.time}
+        stored["initial"] = {
+            "resume": kept_u,
+            "iteration": initial.iteration,
+            "time": initial.time,
+            "free_speed": initial.free_speed,
+        }
     elif isinstance(initial, Seeds):
         stored["initial"] = {"seeds": initial.model_dump(mode="json")}
     else:
