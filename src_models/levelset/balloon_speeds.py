@@ -53,7 +53,8 @@ class BalloonSpeeds:
         if self._fine is not None:
             return self.on(self._levels[-1])
         most = EDGE_VOXELS if self._parameters.speed == "edge" else REGION_VOXELS
-        level = next((lev for lev in self._levels if math.prod(lev.shape) <= most), self._levels[-1])
+        # Never the finest: the mean of a block takes the place of the blur before edges.
+        level = next((lev for lev in self._levels[1:] if math.prod(lev.shape) <= most), self._levels[-1])
         blocks, value_range = block_mean_and_range(self._image, level.factors)
         settings = self._parameters
         if settings.value_range is None:
@@ -66,7 +67,7 @@ class BalloonSpeeds:
         if settings.speed == "region" or settings.edge_preset == "paper" or high <= low:
             return speed_image(blocks, level.spacing, settings)
         widths = settings.sigma if isinstance(settings.sigma, tuple) else (settings.sigma,) * blocks.ndim
-        if any(w > h for w, h in zip(widths, level.spacing, strict=True)):
+        if any(w > 0.75 * h for w, h in zip(widths, level.spacing, strict=True)):
             blocks = blurred(blocks, level.spacing, settings.sigma)
         # The mean of a block has blurred already what a narrower Gaussian would blur.
         lead = (1,) * (3 - blocks.ndim)
