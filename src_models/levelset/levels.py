@@ -12,6 +12,9 @@ from src_models.levelset.coarsening import Level, block_mean, block_minimum
 from src_models.levelset.initial import Seeds, Sphere, Stroke, from_seeds
 from src_models.levelset.parameters import LevelSetParameters
 
+COARSE_RATE = 0.03
+"""A coarse front rests at this share of its free speed: what still creeps then may creep through weak places of
+an edge that the finer grid holds."""
 HALF = 0.5
 """A coarse voxel is inside from this share on: the volume stays."""
 
@@ -131,5 +134,6 @@ def speed_on(level: Level, speed: NDArray[Any], mode: str) -> NDArray[Any]:
 
 
 def coarse_parameters(parameters: LevelSetParameters) -> LevelSetParameters:
-    """The parameters of a run on a coarser grid: to its own stop, with the guard on."""
-    return parameters.model_copy(update={"pyramid": False, "guard": "stop", "auto_stop": True})
+    """The parameters of a run on a coarser grid: to its own stop, with the guard on, and without the last creeping."""
+    tolerance = max(parameters.rate_tolerance, COARSE_RATE)
+    return parameters.model_copy(update={"pyramid": False, "guard": "stop", "rate_tolerance": tolerance})

@@ -6,6 +6,7 @@ finer one. A level that leaks, empties or fills the grid is thrown away: the nex
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,6 +38,8 @@ SMALLEST_SIDE = 96
 """Voxels along a side, as a geometric mean, from which a run is worth coarser levels."""
 USELESS = ("leak", "vanished", "filled", "cancelled")
 """Stops after which the next finer level begins from what was drawn."""
+RETREAT = 1.0
+"""In edge mode each level begins this many coarse voxels before the place where the coarser one came to rest."""
 
 Message = LevelSetParameters | Constraints | None
 
@@ -222,6 +225,9 @@ class _Pyramid:
         p = self._parameters
         width = band_width(level.spacing, level.shape, p.band)
         u = interpolate(self._u, self._level.within(level), level.shape)
+        if p.speed == "edge":
+            # An edge is known to a coarse voxel, and g never drives the front back out of a neck it has entered.
+            u -= u.dtype.type(math.copysign(RETREAT, p.balloon) * max(self._level.spacing) if p.balloon else 0)
         drawn = inside_of(start_on(level, self._origin, width))
         speed = None if self._speed is None else speed_on(level, self._speed, p.speed)
         growth = None if speed is None or p.speed == "edge" else p.balloon * speed

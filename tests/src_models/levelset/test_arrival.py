@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -170,7 +172,7 @@ def test_the_march_reports_often_and_can_be_left():
     start = ball((60, 60, 60), (1.0, 1.0, 1.0), 4.0)
     march = arrival_times(np.ones(start.shape), start, (1.0, 1.0, 1.0), 1.0)
     reports = [next(march) for _ in range(4)]
-    assert all(a.reached < b.reached for a, b in zip(reports, reports[1:], strict=False))
+    assert all(a.reached < b.reached for a, b in itertools.pairwise(reports))
     assert 0 < reports[0].fraction < reports[3].fraction < 1
     march.close()
     with pytest.raises(StopIteration):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,7 +44,9 @@ def test_blocks_hold_the_mean_minimum_and_any_of_their_voxels(shape, data):
         assert anywhere[index] == block.any()
 
 
-@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.int64, np.float16, np.float32, np.float64, ">i2", ">f4"])
+@pytest.mark.parametrize(
+    "dtype", [bool, np.uint8, np.int16, np.int64, np.float16, np.float32, np.float64, ">i2", ">f4"]
+)
 def test_every_type_of_image_is_taken(dtype):
     values = np.random.default_rng(2).integers(0, 2 if dtype is bool else 90, (9, 10, 11)).astype(dtype)
     mean, (low, high) = block_mean_and_range(values, (2, 2, 4))
@@ -83,9 +87,7 @@ def test_interpolation_is_that_of_scipy(shape, data):
 
     factors = tuple(data.draw(st.sampled_from([1, 2, 4])) for _ in shape)
     coarse = np.random.default_rng(3).normal(size=[-(-n // f) for n, f in zip(shape, factors, strict=True)])
-    at = np.meshgrid(
-        *((np.arange(n) - (f - 1) / 2) / f for n, f in zip(shape, factors, strict=True)), indexing="ij"
-    )
+    at = np.meshgrid(*((np.arange(n) - (f - 1) / 2) / f for n, f in zip(shape, factors, strict=True)), indexing="ij")
     expected = map_coordinates(coarse, at, order=1, mode="nearest")
     np.testing.assert_allclose(interpolate(coarse, factors, shape), expected, atol=1e-12)
 
@@ -133,7 +135,7 @@ def test_the_finest_axes_are_halved_first(shape, spacing, factors):
 def test_levels_come_to_agree_and_never_get_too_small(shape, spacing):
     levels = pyramid_levels(shape, spacing)
     active = [axis for axis, n in enumerate(shape) if n > 1]
-    for finer, coarser in zip(levels, levels[1:], strict=False):
+    for finer, coarser in itertools.pairwise(levels):
         sides = [finer.spacing[axis] for axis in active]
         if max(sides) / min(sides) <= 1.5:
             assert all(coarser.within(finer)[axis] == 2 for axis in active)
