@@ -40,7 +40,7 @@ def start_on(level: Level, start: NDArray[Any] | Seeds, band_width_mm: float | N
         u of seeds is clipped to +-w; then only the surroundings of each are computed.
     """
     if isinstance(start, Seeds):
-        return from_seeds(_seen_from(level, start), level.shape, level.spacing, band_width_mm)[0]
+        return from_seeds(_seen_from(level, start), level.shape, level.spacing, band_width_mm, "float32")[0]
     inside = inside_of(start)
     return inside if max(level.factors) == 1 else _majority(block_mean(inside, level.factors))
 

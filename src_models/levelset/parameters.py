@@ -258,8 +258,12 @@ class LevelSetParameters(BaseModel):
         "the same rest in less time.",
         "run",
     )
-    engine: Literal["auto", "reference"] = _setting(
-        "auto", "Engine", "auto picks the fastest for this image; reference is the definition.", "run"
+    engine: Literal["auto", "reference", "band"] = _setting(
+        "auto",
+        "Engine",
+        "auto picks the fastest for this image and device; band is the compiled one for a processor; "
+        "reference is the definition.",
+        "run",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = _setting(
         "auto", "Device", "auto takes a graphics card when there is one.", "run"

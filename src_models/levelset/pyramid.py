@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from src_models.errors import LsnetError
 from src_models.levelset.coarsening import Level, block_any, block_mean, interpolate, pyramid_levels
+from src_models.levelset.engines import chosen_engine, redistanced
 from src_models.levelset.fields import check_speed_image
 from src_models.levelset.initial import Seeds, band_width, check_labels, check_mask, check_seeds
 from src_models.levelset.levels import (
@@ -29,8 +30,7 @@ from src_models.levelset.levels import (
 )
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.reach import behind_walls
-from src_models.levelset.redistancing import redistance_fully
-from src_models.levelset.run import Run
+from src_models.levelset.run import Run, resolve_device
 from src_models.levelset.speed import as_image, check_axes, speed_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 
@@ -239,7 +239,9 @@ class _Pyramid:
         if not (u > 0).any() or (u > 0).all():
             return None
         fastest = 1.0 if speed is None else speed_of_the_first_front(speed, drawn) ** p.balloon_exponent
-        distance = redistance_fully(torch.from_numpy(u), level.spacing, width, order=p.order).numpy()
+        like = torch.empty(0, dtype=getattr(torch, p.dtype), device=resolve_device(p.device, getattr(torch, p.dtype)))
+        engine = chosen_engine(p, like.device, contributions=False)
+        distance = redistanced(engine, u, level.spacing, width, p.order, like)
         # The record of a coarse run is never read: no start is stored for it.
         return Resume(distance, origin=Seeds(), free_speed=abs(p.balloon) * fastest)
 

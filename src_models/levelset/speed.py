@@ -31,7 +31,7 @@ def as_image(image: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any]:
         For a spacing that is missing, zero or negative.
     """
     array = check_axes(image, spacing)
-    plain = array.astype(np.float64 if array.dtype == np.float64 else np.float32)
+    plain = array.astype(np.float64 if array.dtype == np.float64 else np.float32, copy=False)
     bad = int(plain.size - np.isfinite(plain).sum())
     if bad:
         raise InputError(
