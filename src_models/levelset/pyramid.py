@@ -39,7 +39,7 @@ SMALLEST_SIDE = 96
 USELESS = ("leak", "vanished", "filled", "cancelled")
 """Stops after which the next finer level begins from what was drawn."""
 RETREAT = 1.0
-"""In edge mode each level begins this many coarse voxels before the place where the coarser one came to rest."""
+"""In edge mode a coarse level begins this many coarser voxels before the place where the coarser one came to rest."""
 
 Message = LevelSetParameters | Constraints | None
 
@@ -225,8 +225,9 @@ class _Pyramid:
         p = self._parameters
         width = band_width(level.spacing, level.shape, p.band)
         u = interpolate(self._u, self._level.within(level), level.shape)
-        if p.speed == "edge":
-            # An edge is known to a coarse voxel, and g never drives the front back out of a neck it has entered.
+        if p.speed == "edge" and level is not self._levels[0]:
+            # An edge is known to a coarse voxel, and g never drives the front back out of a neck it has entered. Not on
+            # the last way, where the creeping over again would cost most of what the coarse levels save.
             u -= u.dtype.type(math.copysign(RETREAT, p.balloon) * max(self._level.spacing) if p.balloon else 0)
         drawn = inside_of(start_on(level, self._origin, width))
         speed = None if self._speed is None else speed_on(level, self._speed, p.speed)
