@@ -53,8 +53,9 @@ def _majority(share: NDArray[Any]) -> NDArray[np.bool_]:
     kept = np.zeros(count + 1, dtype=bool)
     kept[parts[inside]] = True
     lost = np.flatnonzero(~kept[1:]) + 1
-    for place in maximum_position(share, parts, lost):
-        inside[place] = True
+    if lost.size:
+        for place in maximum_position(share, parts, lost):
+            inside[place] = True
     return inside
 
 

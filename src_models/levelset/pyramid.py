@@ -196,7 +196,9 @@ class _Pyramid:
     def result(self) -> Beginning:
         """What the finest run begins with."""
         ready = self._start(self._levels[0])
-        return self._given if ready is None else replace(self._given, initial=replace(ready, origin=self._origin))
+        if ready is None:
+            return self._given
+        return replace(self._given, initial=replace(ready, origin=self._origin, speed=self._speed))
 
     @property
     def _origin(self) -> NDArray[Any] | Seeds:

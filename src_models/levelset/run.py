@@ -82,6 +82,7 @@ class Run:
             self._notes.append(
                 f"gradient={parameters.gradient} is for reproducing the paper; it does not propagate a front reliably."
             )
+        self._known_speed = initial.speed if isinstance(initial, Resume) else None
         self._changes: list[Change] = []
         self._inputs = _stored_inputs(initial, walls, pins, speed_image)
         self._walls = self._mask(walls, "walls")
@@ -151,7 +152,8 @@ class Run:
         return redistanced(self.engine_name, start, self.spacing, width, self.parameters.order, self._like)
 
     def _set_problem(self) -> None:
-        images = speed_images(self._image, self.spacing, self.parameters, self._given_speed)
+        known = self._known_speed if self._given_speed is None else self._given_speed
+        images = speed_images(self._image, self.spacing, self.parameters, known)
         self.engine.set_problem(images, self.parameters)
         self._seen = None
 
@@ -175,7 +177,6 @@ class Run:
 
     def _apply(self, message: LevelSetParameters | Constraints) -> Change:
         if isinstance(message, LevelSetParameters):
-            self._free_speed = None
             fixed = {name: getattr(self.parameters, name) for name in ("dtype", "device", "band", "engine")}
             if (message.redistance_every == 0) != (self.width is None):
                 raise InputError(
@@ -187,6 +188,7 @@ class Run:
             if self._given_speed is not None:
                 check_speed_image(self._given_speed, self._image.shape, message)
             self.parameters = with_range(self._image, message.model_copy(update=fixed))
+            self._free_speed = self._known_speed = None
             return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
         if message.walls is not None:
             self._walls = self._mask(message.walls, "walls")
