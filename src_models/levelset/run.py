@@ -81,6 +81,7 @@ class Run:
             self._notes.append(
                 f"gradient={parameters.gradient} is for reproducing the paper; it does not propagate a front reliably."
             )
+        self._known_speed = initial.speed if isinstance(initial, Resume) else None
         self._changes: list[Change] = []
         self._inputs = _stored_inputs(initial, walls, pins, speed_image)
         self._walls = self._mask(walls, "walls")
@@ -102,6 +103,7 @@ class Run:
         self._set_problem()
         self.iteration, self.time = (initial.iteration, initial.time) if isinstance(initial, Resume) else (0, 0.0)
         self._first_iteration = self.iteration
+        self._free_speed = initial.free_speed if isinstance(initial, Resume) else None
         self.dt = 0.0
         self._rules: StopRules | None = None
         self._seen: Look | None = None
@@ -115,15 +117,7 @@ class Run:
     def _mask(self, mask: NDArray[Any] | None, name: str) -> NDArray[np.bool_] | None:
         if mask is None:
             return None
-        array = np.asarray(mask)
-        if array.shape != self._image.shape:
-            raise InputError(
-                f"{name}-grid",
-                f"The {name} and the image lie on different grids, {array.shape} and {self._image.shape} voxels",
-                "",
-                f"Paint the {name} on this image.",
-            )
-        return np.ascontiguousarray(array != 0)
+        return np.ascontiguousarray(initial_room.check_mask(mask, self._image.shape, name) != 0)
 
     def _band_width(self) -> float | None:
         p = self.parameters
@@ -167,7 +161,8 @@ class Run:
         return start
 
     def _set_problem(self) -> None:
-        images = speed_images(self._image, self.spacing, self.parameters, self._given_speed)
+        known = self._known_speed if self._given_speed is None else self._given_speed
+        images = speed_images(self._image, self.spacing, self.parameters, known)
         self.engine.set_problem(images, self.parameters)
         self._seen = None
 
@@ -203,6 +198,7 @@ class Run:
                 check_mode(self._speed_image, message)
                 check_speed_image(self._given_speed, self._image.shape, message)
             self.parameters = with_range(self._image, message.model_copy(update=fixed))
+            self._free_speed = self._known_speed = None
             return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
         if message.walls is not None:
             self._walls = self._mask(message.walls, "walls")
@@ -215,6 +211,11 @@ class Run:
         return Change(step=self.iteration, **stored)
 
     # -- the run itself
+
+    @property
+    def free_speed(self) -> float | None:
+        """v_ref of the stop rules: the largest |balloon S| over the first band; None before the start."""
+        return None if self._rules is None else self._rules.free_speed
 
     def start(self) -> LevelSetState:
         """The state before the first step."""
@@ -256,7 +257,8 @@ class Run:
             fastest = self._look_at(math.inf).fastest
             active = tuple(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n > 1)
             thickness = math.prod(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n == 1)
-            self._rules = StopRules(p, active, abs(p.balloon) * fastest, thickness)
+            free_speed = abs(p.balloon) * fastest if self._free_speed is None else self._free_speed
+            self._rules = StopRules(p, active, free_speed, thickness)
         threshold = self._rules.free_speed / 2
         seen = self._look_at(threshold)
         if seen.is_empty:
@@ -405,7 +407,12 @@ def _stored_inputs(
         initial = initial.origin
     if isinstance(initial, Resume):
         kept_u = StoredArray.of(np.asarray(initial.level_set)).model_dump(mode="json")
-        stored["initial"] = {"resume": kept_u, "iteration": initial.iteration, "time": initial.time}
+        stored["initial"] = {
+            "resume": kept_u,
+            "iteration": initial.iteration,
+            "time": initial.time,
+            "free_speed": initial.free_speed,
+        }
     elif isinstance(initial, Seeds):
         stored["initial"] = {"seeds": initial.model_dump(mode="json")}
     else:
