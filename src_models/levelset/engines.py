@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,17 @@ def chosen_engine(parameters: LevelSetParameters, device: torch.device, contribu
         Where the run shall be.
     contributions : bool
         Only the reference sums what each term adds.
+
+    Returns
+    -------
+    str
+        "fused" on a CUDA card with Triton, where `fused.can_be_fused`; else "reference", on any device.
     """
+    if parameters.engine == "auto" and device.type == "cuda" and not contributions and find_spec("triton"):
+        from src_models.levelset.fused import can_be_fused
+
+        if can_be_fused(parameters):
+            return "fused"
     return "reference"
 
 
@@ -56,6 +67,10 @@ def make_engine(
     contributions : bool
         Sum what each term adds to u.
     """
+    if name == "fused" and width is not None:
+        from src_models.levelset.fused import FusedEngine
+
+        return FusedEngine(u, spacing, width, like)
     from src_models.levelset.reference import ReferenceEngine
 
     return ReferenceEngine(u, spacing, width, like, contributions=contributions)
@@ -66,6 +81,11 @@ def redistanced(
 ) -> NDArray[Any]:
     """A signed distance from any u by the engine of that name; see `redistancing.redistance_fully`."""
     start = torch.from_numpy(np.ascontiguousarray(u)).to(like)
-    distance = redistance_fully(start, spacing, width, order=1 if order == 1 else 2)
+    if name == "fused":
+        from src_models.levelset.fused_field import redistanced as on_the_card
+
+        distance = on_the_card(start, spacing, width, order)
+    else:
+        distance = redistance_fully(start, spacing, width, order=1 if order == 1 else 2)
     whole: NDArray[Any] = distance.detach().cpu().numpy()
     return whole
