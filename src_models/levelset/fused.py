@@ -67,7 +67,7 @@ class FusedEngine(Engine):
         self._field = TiledField(torch.from_numpy(np.ascontiguousarray(u)).to(like), spacing, width)
         self.shape, self.spacing, self.width = self._field.shape, self._field.spacing, width
         self._rate = torch.zeros_like(self._field.flat)
-        self._sums = torch.zeros(COUNTED * self._field.programs, dtype=torch.float64, device=like.device)
+        self._sums = torch.zeros(COUNTED * self._field.looks, dtype=torch.float64, device=like.device)
         self._results = torch.zeros(RESULTS, dtype=torch.float64, device=like.device)
         on_card = like.device.type == "cuda"
         self._fetched = torch.zeros(RESULTS, dtype=torch.float64, pin_memory=on_card)
@@ -138,7 +138,7 @@ class FusedEngine(Engine):
 
     def _replace(self, u: Tensor) -> None:
         """Take another u, and tell where it differs."""
-        self._box = _box_around((u != self._field.flat).reshape(self.shape))
+        self._box = _box_around(u.reshape(self.shape) != self.device_level_set())
         self._field.replace(u)
         self._saved = None
         self._unsaved.zero_()
@@ -180,16 +180,16 @@ class FusedEngine(Engine):
         return values
 
     def _look(self) -> None:
-        from src_models.levelset import fused_kernels as kernels
+        from src_models.levelset.fused_look import finish, look
 
         field = self._field
         field.launch(
-            kernels.look, field.flat, self._fields.table, field.flat if self._walls is None else self._walls,
+            look, field.flat, self._fields.table, field.flat if self._walls is None else self._walls,
             self._rate, field.constants, field.listing, field.count, self._sums,
             WALLS=self._walls is not None, **self._forms,
         )  # fmt: skip
-        kernels.finish[(1,)](
-            self._sums, field.boxes, field.far_inside, self._results, PROGRAMS=field.programs, num_warps=4
+        finish[(1,)](
+            self._sums, field.boxes, field.far_inside, self._results, LOOKS=field.looks, PROGRAMS=field.programs
         )
 
     def step(self, dt: float, redistancing: bool) -> None:
@@ -239,11 +239,11 @@ class FusedEngine(Engine):
             self._recordings.play("save", self._save_tiles)
 
     def _save_tiles(self) -> None:
-        from src_models.levelset import fused_kernels as kernels
+        from src_models.levelset.fused_steps import copied
 
         field, listing, running = self._field, self._unsaved_listing, self._unsaved_running
         field.list_chosen(self._unsaved, running, listing)
-        field.launch(kernels.copied, field.flat, self._saved, listing, running[-1:])
+        field.launch(copied, field.flat, self._saved, listing, running[-1:])
         self._unsaved.zero_()
 
     def roll_back(self) -> None:
@@ -278,7 +278,7 @@ class _Recordings:
 
     def _recorded(self, launch: Callable[[], None]) -> Any:
         graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(self._device)
+        stream: Any = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             # Other threads, such as the viewer's, may use the card meanwhile.
@@ -302,10 +302,10 @@ def _forms(p: LevelSetParameters, images: SpeedImages, ndim: int) -> dict[str, A
     curvature_kind = _kind(p.curvature_power) if images.edge is not None else 0
     return {
         "COLUMNS": columns,
-        "EDGE_COLUMN": edge_column,
-        "SLOPE_Z": slopes[0],
-        "SLOPE_Y": slopes[1],
-        "SLOPE_X": slopes[2],
+        "EDGE": edge_column,
+        "Z": slopes[0],
+        "Y": slopes[1],
+        "X": slopes[2],
         "EDGE_MODE": p.speed == "edge",
         "AT_FRONT": p.speed_at == "front",
         "ORDER": int(p.order),

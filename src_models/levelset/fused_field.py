@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src_models.levelset import fused_kernels as kernels
+from src_models.levelset import fused_constants, fused_look, fused_steps
 from src_models.levelset.equation import FLAT_SLOPE
 from src_models.levelset.redistancing import TOLERANCE, sweep_step
 
@@ -21,6 +21,8 @@ TILE_VOXELS = 256
 LONGEST_SIDE = 16
 PROGRAMS = 2048
 """Programs per kernel: enough for the largest cards, and a constant, so that sums have the same bits on all of them."""
+LOOKS = 512
+"""Programs of `look`, which needs many registers and ends in many sums: as many as run at the same time."""
 WARPS = 4
 TILES_PER_BLOCK = 256
 
@@ -60,11 +62,14 @@ class TiledField:
         self.grid = tuple(-(-n // side) for n, side in zip(shape, self.tile, strict=True))
         self.tiles = math.prod(self.grid)
         self.programs = min(PROGRAMS, 1 << (self.tiles - 1).bit_length())
-        self.sizes = (*shape, *self.grid)
+        self.looks = min(LOOKS, self.programs)
+        self.sizes = (*shape, *self.grid[1:])
         self.flat = u.contiguous().reshape(-1).clone()
         self.other = self.flat.clone()
         device = u.device
         self._options: dict[str, Any] = {"num_warps": WARPS, "enable_fp_fusion": u.dtype == torch.float32}
+        # Fewer registers let more programs of `look` run at once; in float64 they would not hold its values.
+        self._look_options = {"maxnreg": 128} if u.dtype == torch.float32 else {}
         self._meta = dict(zip(("TZ", "TY", "TX"), self.tile, strict=True)) | {"INDEX": _index_type(8 * u.numel())}
         self._bits = torch.zeros(self.tiles, dtype=torch.int32, device=device)
         self._far = torch.zeros_like(self._bits)
@@ -99,20 +104,24 @@ class TiledField:
         self.survey()
 
     def set_constants(self, values: dict[str, float]) -> None:
-        """Write constants, by their names in `fused_kernels`, in one copy to the card."""
+        """Write constants, by their names in `fused_constants`, in one copy to the card."""
         table = self.constants.to("cpu", torch.float64)
         for name, value in values.items():
-            table[getattr(kernels, name).value] = value
+            table[getattr(fused_constants, name).value] = value
         self.constants.copy_(table)
 
     def constant(self, name: str) -> Tensor:
         """The place of one constant on the card, to be filled in anew in every step."""
-        at: int = getattr(kernels, name).value
+        at: int = getattr(fused_constants, name).value
         return self.constants[at : at + 1]
 
     def launch(self, kernel: Any, *arguments: Any, **options: Any) -> None:
         """Run a kernel over the tiles."""
-        kernel[(self.programs,)](*arguments, *self.sizes, **self._meta, **options, **self._options)
+        programs = self.programs
+        if kernel is fused_look.look:
+            programs = self.looks
+            options |= self._look_options
+        kernel[(programs,)](*arguments, *self.sizes, **self._meta, **options, **self._options)
 
     def replace(self, u: Tensor) -> None:
         """Take another u."""
@@ -129,25 +138,25 @@ class TiledField:
 
     def _note_what_they_hold(self, listing: Tensor, count: Tensor) -> None:
         self.launch(
-            kernels.survey, self.flat, self.constants, listing, count, self._bits, self._far, self.far_inside
+            fused_steps.survey, self.flat, self.constants, listing, count, self._bits, self._far, self.far_inside
         )  # fmt: skip
 
     def relist(self) -> None:
         """List the tiles that the next step can change."""
         blocks = (-(-self.tiles // TILES_PER_BLOCK),)
-        kernels.touched[blocks](self._bits, self.chosen, self.tiles, *self.sizes, BLOCK=TILES_PER_BLOCK)
+        fused_steps.touched[blocks](self._bits, self.chosen, self.tiles, *self.grid, BLOCK=TILES_PER_BLOCK)
         self.list_chosen(self.chosen, self._running, self.listing)
 
     def list_chosen(self, chosen: Tensor, running: Tensor, listing: Tensor) -> None:
         """Write the chosen tiles into `listing`; the last of `running` is their number."""
         torch.cumsum(chosen, 0, dtype=torch.int32, out=running)
         blocks = (-(-self.tiles // TILES_PER_BLOCK),)
-        kernels.listed[blocks](chosen, running, listing, self.tiles, BLOCK=TILES_PER_BLOCK)
+        fused_steps.listed[blocks](chosen, running, listing, self.tiles, BLOCK=TILES_PER_BLOCK)
 
     def move(self, rate: Tensor, walls: Tensor | None, pins: Tensor | None, ends: bool) -> None:
         """Add dt times the rate of change: into the other array, or, where that ends the step, into both."""
         self.launch(
-            kernels.move, self.flat, self.other, rate,
+            fused_steps.move, self.flat, self.other, rate,
             self.flat if walls is None else walls, self.flat if pins is None else pins,
             self.constants, self.listing, self.count, self.boxes,
             WALLS=walls is not None, PINS=pins is not None, ENDS=ends,
@@ -157,7 +166,7 @@ class TiledField:
 
     def redistance(self, order: int, walls: Tensor | None, pins: Tensor | None) -> None:
         """Rescale beside the front and sweep, from the other array and back to u."""
-        self.launch(kernels.rescale, self.other, self.flat, self.constants, self.listing, self.count, CLIPS=False)
+        self.launch(fused_steps.rescale, self.other, self.flat, self.constants, self.listing, self.count, CLIPS=False)
         # SWEEPS is 2, and the list reaches two layers beyond the band.
         self.sweep(self.flat, self.other, order)
         self.sweep(self.other, self.flat, order, walls, pins, ends=True)
@@ -174,7 +183,7 @@ class TiledField:
     ) -> None:
         """One Jacobi sweep of the listed tiles; the one that ends a step enforces constraints and notes the band."""
         self.launch(
-            kernels.sweep, source, target,
+            fused_steps.sweep, source, target,
             self.flat if walls is None else walls, self.flat if pins is None else pins,
             self.constants, self.listing, self.count, self._bits, self._far, self.far_inside,
             ORDER=order, WALLS=walls is not None, PINS=pins is not None, ENDS=ends,
@@ -193,7 +202,7 @@ def redistanced(u: Tensor, spacing: Sequence[float], width: float, order: int) -
     field = TiledField(u, spacing, width)
     field.set_constants({"LEAST_SLOPE": 1.0, "LARGEST_SLOPE": 1.0})
     field.launch(
-        kernels.rescale, field.flat, field.other, field.constants, field.everywhere, field.all_tiles, CLIPS=True
+        fused_steps.rescale, field.flat, field.other, field.constants, field.everywhere, field.all_tiles, CLIPS=True
     )  # fmt: skip
     field.replace(field.other)
     sweeps = math.ceil(2 * width / sweep_step(field.spacing, field.shape))

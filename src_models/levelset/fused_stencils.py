@@ -1,4 +1,4 @@
-"""The stencils, terms and fits of the level set inside a Triton kernel: the formulas of `stencils.py` and `equation.py`.
+"""The stencils, terms and fits of the level set in a Triton kernel: the formulas of `stencils.py` and `equation.py`.
 
 Every function takes the values around the voxels of one tile. An axis of length 1 is its own neighbour, so that all its
 differences are exactly 0. The order of every sum and product is that of the definition: in float64 the results are its
@@ -57,6 +57,15 @@ def line(u, place, here, size, stride, ORDER: tl.constexpr):
 
 
 @triton.jit
+def over(value, length):
+    """The quotient by one number for all voxels; in float32 a product with its inverse, which is faster."""
+    result = value * (1.0 / length)
+    if value.dtype == tl.float64:
+        result = value / length
+    return result
+
+
+@triton.jit
 def minmod(a, b):
     """0 where the signs differ, else the one of smaller magnitude."""
     return tl.maximum(tl.minimum(a, b), 0.0) + tl.minimum(tl.maximum(a, b), 0.0)
@@ -65,12 +74,12 @@ def minmod(a, b):
 @triton.jit
 def upwind_square(far_left, left, c, right, far_right, h, towards, ORDER: tl.constexpr, SUM: tl.constexpr):
     """Share of one axis in the squared upwind norm: the larger of both sides (Godunov), or their sum."""
-    minus = (c - left) / h
-    plus = (right - c) / h
+    minus = over(c - left, h)
+    plus = over(right - c, h)
     if ORDER == 2:
-        bend = (left - 2 * c + right) / (h * h)
-        minus = minus + h / 2 * minmod(bend, (far_left - 2 * left + c) / (h * h))
-        plus = plus - h / 2 * minmod(bend, (c - 2 * right + far_right) / (h * h))
+        bend = over(left - 2 * c + right, h * h)
+        minus = minus + h / 2 * minmod(bend, over(far_left - 2 * left + c, h * h))
+        plus = plus - h / 2 * minmod(bend, over(c - 2 * right + far_right, h * h))
     from_plus = tl.maximum(towards * plus, 0.0)
     from_minus = tl.maximum(-towards * minus, 0.0)
     from_plus = from_plus * from_plus
@@ -86,7 +95,7 @@ def mixed(u, place, a_down, a_up, b_down, b_up, a_h, b_h):
     """D_ab u of two axes."""
     upper = tl.load(u + place + a_up + b_up) - tl.load(u + place + a_up + b_down)
     lower = tl.load(u + place + a_down + b_up) - tl.load(u + place + a_down + b_down)
-    return (upper - lower) / (4 * a_h * b_h)
+    return over(upper - lower, 4 * a_h * b_h)
 
 
 @triton.jit
@@ -159,8 +168,9 @@ def crossing(left, c, right, h, inside):
     """Whether the front passes between a voxel and a neighbour on this axis, and the square of its slope there."""
     to_left = (left > 0) != inside
     to_right = (right > 0) != inside
-    across = tl.maximum(tl.where(to_left, tl.abs((c - left) / h), 0.0), tl.where(to_right, tl.abs((right - c) / h), 0.0))
-    slope = tl.where(to_left | to_right, across, tl.abs((right - left) / (2 * h)))
+    across_left = tl.where(to_left, tl.abs(over(c - left, h)), 0.0)
+    across_right = tl.where(to_right, tl.abs(over(right - c, h)), 0.0)
+    slope = tl.where(to_left | to_right, tl.maximum(across_left, across_right), tl.abs(over(right - left, 2 * h)))
     return to_left | to_right, slope * slope
 
 

@@ -36,7 +36,7 @@ FORMS = [
 RARE_FORMS = [
     {"speed": "edge", "balloon": -0.4, "convection_exponent": 1.5, "balloon_exponent": 2.0, "curvature_exponent": 0.5},
     {"speed": "edge", "balloon": 0.0, "convection": 0.0, "curvature": 1.0, "curvature_exponent": 2.0},
-    {"speed": "region", "curvature_exponent": 1.0, "convection": 1.0, "balloon_exponent": 0.5},
+    {"speed": "region", "curvature_exponent": 1.0, "convection": 1.0, "balloon_exponent": 1.5},
     {"speed": "region", "curvature": 0.0, "balloon_exponent": 0.0, "eps": 1e-3, "root_epsilon": 1e-4},
 ]
 GRIDS = [
@@ -65,7 +65,7 @@ class Both:
         self.spacing = spacing
         image, seed = noisy_ball(shape, spacing)
         image = as_image(image, spacing)
-        self.p = with_range(image, LevelSetParameters(**form, dtype=dtype))
+        self.p = with_range(image, LevelSetParameters(**form, lower=110.0, dtype=dtype))
         self.width = band_width(spacing, shape, self.p.band)
         exact = torch.empty(0, dtype=torch.float64)
         start = redistanced("reference", np.where(seed, self.width, -self.width), spacing, self.width, 2, exact)
