@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -31,12 +30,12 @@ def chosen_engine(parameters: LevelSetParameters, device: torch.device, contribu
     Returns
     -------
     str
-        "fused" on a CUDA card with Triton, where `fused.can_be_fused`; else "reference", on any device.
+        "fused" on an NVIDIA card with Triton, for the forms of `fused.can_be_fused`; else "reference", on any device.
     """
-    if parameters.engine == "auto" and device.type == "cuda" and not contributions and find_spec("triton"):
-        from src_models.levelset.fused import can_be_fused
+    if parameters.engine == "auto" and device.type == "cuda" and not contributions:
+        from src_models.levelset.fused import can_be_fused, kernels_work
 
-        if can_be_fused(parameters):
+        if can_be_fused(parameters) and kernels_work(device):
             return "fused"
     return "reference"
 

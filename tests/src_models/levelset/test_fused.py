@@ -275,7 +275,7 @@ def test_other_forms_are_left_to_the_reference(p):
 
 def test_who_makes_a_run():
     cuda = torch.device("cuda")
-    expected = "fused" if find_spec("triton") else "reference"
+    expected = "fused" if HAS_KERNELS else "reference"
     assert chosen_engine(LevelSetParameters(), cuda, False) == expected
     assert chosen_engine(LevelSetParameters(engine="reference"), cuda, False) == "reference"
     assert chosen_engine(LevelSetParameters(), cuda, True) == "reference"
