@@ -61,7 +61,7 @@ def noisy_ball(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[np.n
 class Both:
     """The same start in the definition, on every voxel in float64 on the processor, and in the engine on the card."""
 
-    def __init__(self, shape, spacing, form, *, dtype="float64", constraints=True):
+    def __init__(self, shape, spacing, form, *, dtype="float64", constraints=True, pins=None):
         self.spacing = spacing
         image, seed = noisy_ball(shape, spacing)
         image = as_image(image, spacing)
@@ -69,10 +69,11 @@ class Both:
         self.width = band_width(spacing, shape, self.p.band)
         exact = torch.empty(0, dtype=torch.float64)
         start = redistanced("reference", np.where(seed, self.width, -self.width), spacing, self.width, 2, exact)
-        walls, pins = np.zeros(shape, bool), np.zeros(shape, bool)
-        if constraints:
-            walls[..., 5] = True
-            pins[..., -3] = True
+        walls = np.zeros(shape, bool)
+        if pins is None:
+            pins = np.zeros(shape, bool)
+            pins[..., -3] = constraints
+        walls[..., 5] = constraints
         self.masks = torch.from_numpy(walls), torch.from_numpy(pins)
         active = [h for h, n in zip(spacing, shape, strict=True) if n > 1]
         self.u = constrained(torch.from_numpy(start), active, *self.masks)
@@ -128,6 +129,51 @@ def test_in_float32_the_front_is_the_definition(shape, spacing, form):
     band = np.abs(expected) < both.width
     assert np.quantile(both.difference()[band], 0.999) <= 1e-3
     assert ((both.engine.level_set() > 0) != (expected > 0)).mean() <= 1e-4
+
+
+@pytest.mark.gpu
+@on_a_card
+@pytest.mark.parametrize(
+    ("shape", "first", "side"), [((48, 96), (16, 64), (16, 16)), ((12, 24, 64), (4, 8, 48), (4, 8, 8))]
+)
+def test_a_lone_pin_reaches_into_the_tiles_around_its_own(shape, first, side):
+    """Near each corner of a tile, far from the front: the voxels beside it are in its tile, what they change is not."""
+    for corner in itertools.product(*((1, n - 2) for n in side)):
+        pins = np.zeros(shape, bool)
+        pins[tuple(i + k for i, k in zip(first, corner, strict=True))] = True
+        both = Both(shape, (1.0,) * len(shape), FORMS[0], pins=pins)
+        for _ in range(2):
+            both.step()
+            assert both.difference().max() <= 1e-12
+
+
+@pytest.mark.gpu
+@on_a_card
+def test_what_is_not_listed_is_the_same_in_both_arrays():
+    """A ball shrinks to nothing and leaves its tiles behind one by one."""
+    from src_models.levelset.fused_field import TiledField
+
+    y, x = np.mgrid[:80, :90]
+    start = np.clip(24.0 - np.hypot(y - 37, x - 49), -4, 4)
+    field = TiledField(torch.from_numpy(start).to(DEVICE), (1.0, 1.0), 4.0)
+    field.constant("TIME_STEP").fill_(0.6)
+    rate = torch.full_like(field.flat, -1.0)
+    counts = []
+    for _ in range(55):
+        field.move(rate, None, None, ends=False)
+        field.redistance(2, None, None)
+        field.relist()
+        counts.append(int(field.count))
+        listed = np.zeros(field.tiles, bool)
+        listed[field.listing[: counts[-1]].cpu().numpy()] = True
+        rows, columns = (np.arange(n) // side for n, side in zip(start.shape, field.tile[1:], strict=True))
+        unlisted = ~listed.reshape(field.grid[1:])[rows][:, columns]
+        u, other = (array.reshape(start.shape).cpu().numpy() for array in (field.flat, field.other))
+        np.testing.assert_array_equal(u[unlisted], other[unlisted])
+        assert (np.abs(u[unlisted]) == 4).all()
+    assert counts[0] > 15
+    assert counts[-1] == 0
+    assert int(field.far_inside) == 0
 
 
 @pytest.mark.gpu
