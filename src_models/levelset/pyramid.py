@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from src_models.errors import LsnetError
@@ -31,7 +30,7 @@ from src_models.levelset.levels import (
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.reach import behind_walls
 from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, prepared
-from src_models.levelset.run import Run, resolve_device
+from src_models.levelset.run import Run, working_type
 from src_models.levelset.speed import as_image, check_axes, speed_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 
@@ -246,7 +245,7 @@ class _Pyramid:
         if not (u > 0).any() or (u > 0).all():
             return None
         fastest = 1.0 if speed is None else speed_of_the_first_front(speed, drawn) ** p.balloon_exponent
-        like = torch.empty(0, dtype=getattr(torch, p.dtype), device=resolve_device(p.device, getattr(torch, p.dtype)))
+        like = working_type(p)
         engine = chosen_engine(p, like.device, contributions=False)
         distance = redistanced(engine, u, level.spacing, width, p.order, like)
         # The record of a coarse run is never read: no start is stored for it.
