@@ -12,6 +12,7 @@ from src_models.errors import InputError
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.pyramid import Beginning, coarse_to_fine, is_worth_it
+from src_models.levelset.recipes import GivenSpeed, restored_speed
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.record import Change, Record, StoredArray, content_hash
 
@@ -23,7 +24,7 @@ def evolve(
     initial: NDArray[Any] | Seeds | Resume,
     spacing: Sequence[float],
     parameters: LevelSetParameters,
-    speed_image: NDArray[Any] | None = None,
+    speed_image: GivenSpeed | None = None,
     *,
     walls: NDArray[Any] | None = None,
     pins: NDArray[Any] | None = None,
@@ -42,8 +43,8 @@ def evolve(
         mm per array axis, in array order.
     parameters : LevelSetParameters
         The equation and when to stop.
-    speed_image : ndarray, optional
-        Replaces the computed edge image g (>= 0) or region speed s.
+    speed_image : ndarray, ClassifierSpeed, ClusterSpeed or PreparedSpeed, optional
+        Replaces the computed edge image g (>= 0) or region speed s; or how to make s from the image, see `recipes`.
     walls, pins : ndarray of bool, optional
         Where the front must not go, and what must be inside.
     contributions : bool
@@ -118,7 +119,7 @@ def replay(
         _stored_start(inputs["initial"]),
         record.source.spacing,
         LevelSetParameters(**record.parameters),
-        speed_image,
+        restored_speed(inputs) or speed_image,
         walls=walls,
         pins=pins,
     )

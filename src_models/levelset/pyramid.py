@@ -30,6 +30,7 @@ from src_models.levelset.levels import (
 )
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.reach import reached
+from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, prepared
 from src_models.levelset.run import Run, resolve_device
 from src_models.levelset.speed import as_image, check_axes, speed_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
@@ -81,6 +82,8 @@ def coarse_to_fine(beginning: Beginning) -> Generator[LevelSetState, Message, Be
     """
     note = ""
     _check(beginning)
+    given, image = beginning.speed, beginning.image
+    beginning = replace(beginning, speed=prepared(given, image, beginning.spacing, beginning.initial))
     while is_worth_it(beginning.parameters, np.shape(beginning.image), beginning.initial):
         pyramid = _Pyramid(beginning)
         message = yield from pyramid.run(note)
@@ -109,7 +112,7 @@ class Beginning:
     initial: NDArray[Any] | Seeds | Resume
     spacing: Sequence[float]
     parameters: LevelSetParameters
-    speed: NDArray[Any] | None
+    speed: GivenSpeed | None
     walls: NDArray[Any] | None
     pins: NDArray[Any] | None
 
@@ -145,7 +148,8 @@ def _check(beginning: Beginning) -> None:
         check_seeds(beginning.initial, shape, beginning.spacing)
     elif not isinstance(beginning.initial, Resume):
         check_labels(np.asarray(beginning.initial), shape)
-    if beginning.speed is not None:
+    check_mode(beginning.speed, beginning.parameters)
+    if isinstance(beginning.speed, np.ndarray):
         check_speed_image(beginning.speed, shape, beginning.parameters)
     for mask, name in ((beginning.walls, "walls"), (beginning.pins, "pins")):
         if mask is not None:
@@ -168,7 +172,7 @@ class _Pyramid:
         """The speed image of the finest grid; None where it follows the means."""
         p, given = self._parameters, self._given
         if given.speed is not None:
-            return check_speed_image(given.speed, self._image.shape, p)
+            return given_speed(given.speed, self._image, given.spacing, p, given.initial)[0]
         if p.speed == "region" and p.region == "chan_vese":
             return None
         return speed_image(self._image, given.spacing, p)

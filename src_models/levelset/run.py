@@ -22,6 +22,7 @@ from src_models.levelset.engines import chosen_engine, make_engine, redistanced
 from src_models.levelset.fields import check_speed_image, speed_images
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, packages, stored_speed
 from src_models.levelset.speed import as_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.levelset.stopping import FrontMeasures, StopRules
@@ -58,7 +59,7 @@ class Run:
         initial: NDArray[Any] | Seeds | Resume,
         spacing: Sequence[float],
         parameters: LevelSetParameters,
-        speed_image: NDArray[Any] | None,
+        speed_image: GivenSpeed | None,
         walls: NDArray[Any] | None,
         pins: NDArray[Any] | None,
         contributions: bool,
@@ -70,12 +71,10 @@ class Run:
         self.parameters = with_range(self._image, parameters)
         self._first_parameters = self.parameters
         self._speed_image = speed_image
-        self._given_speed = (
-            None if speed_image is None else check_speed_image(speed_image, self._image.shape, parameters)
-        )
+        self._given_speed, speed_notes = given_speed(speed_image, self._image, self.spacing, parameters, initial)
         dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
         self._like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
-        self._notes: list[str] = []
+        self._notes: list[str] = list(speed_notes)
         if self._image.min() == self._image.max() and speed_image is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")
         if parameters.gradient in ("central", "none"):
@@ -89,9 +88,15 @@ class Run:
         self._pins = self._mask(pins, "pins")
         self.width = self._band_width()
         self.engine_name = chosen_engine(self.parameters, self._like.device, contributions)
-        start = self._start_level_set(initial)
+        start, redistance = self._start_level_set(initial)
         self.engine = make_engine(
-            self.engine_name, start, self.spacing, self.width, self._like, contributions=contributions
+            self.engine_name,
+            start,
+            self.spacing,
+            self.width,
+            self._like,
+            redistance=redistance,
+            contributions=contributions,
         )
         if self._walls is not None or self._pins is not None:
             self.engine.set_walls_and_pins(self._walls, self._pins)
@@ -118,38 +123,42 @@ class Run:
         p = self.parameters
         return initial_room.band_width(self.spacing, self._image.shape, p.band) if p.redistance_every else None
 
-    def _start_level_set(self, initial: NDArray[Any] | Seeds | Resume) -> NDArray[Any]:
+    def _start_level_set(self, initial: NDArray[Any] | Seeds | Resume) -> tuple[NDArray[Any], int | None]:
+        """The start, and by which order it is to be made a distance where it is none yet."""
         shape, p = self._image.shape, self.parameters
         width = initial_room.band_width(self.spacing, shape, p.band)
         if isinstance(initial, Resume):
-            return initial_room.ready_level_set(initial.level_set, shape, p.dtype, self.width)
+            return initial_room.ready_level_set(initial.level_set, shape, p.dtype, self.width), None
         if isinstance(initial, Seeds):
-            u, notes = initial_room.from_seeds(
-                initial, shape, self.spacing, width if self.width is not None else None, p.dtype
-            )
+            kept = width if self.width is not None else None
+            u, notes = initial_room.from_seeds(initial, shape, self.spacing, kept, p.dtype)
             self._notes += notes
-            return u
+            return u, None
         array = np.asarray(initial)
         initial_room.check_labels(array, shape)
         if array.dtype.kind == "f" and array.min() >= 0:
             self._notes.append("The start has no negative values: it is taken as labels.")
             array = array > 0
         if array.dtype.kind == "f":
-            wide = array.astype(np.float64)
-            largest = float(np.abs(wide).max())
-            if self.width is not None and not 1e-12 < largest / width < 1e12:
-                wide *= width / largest  # slopes are scaled to 1 anyway; this one neither overflows nor vanishes
-            with np.errstate(over="ignore"):
-                start = wide.astype(p.dtype)
-            if not np.isfinite(start).all() or not np.array_equal(start > 0, array > 0):
-                raise InputError(
-                    "seeds-range", f"The start does not fit into {p.dtype}", "", "Scale it to a distance in mm."
-                )
-            return start if self.width is None else self._redistanced(start, width)
-        return self._redistanced(np.where(array != 0, width, -width).astype(p.dtype), width)
+            start = self._own_level_set(array, width)
+            return start, None if self.width is None else p.order
+        mask = array if array.dtype == np.bool_ else array != 0
+        if self.width is None:
+            return redistanced(self.engine_name, mask, self.spacing, width, p.order, self._like), None
+        return mask, p.order
 
-    def _redistanced(self, start: NDArray[Any], width: float) -> NDArray[Any]:
-        return redistanced(self.engine_name, start, self.spacing, width, self.parameters.order, self._like)
+    def _own_level_set(self, array: NDArray[Any], width: float) -> NDArray[Any]:
+        """A level set that was given, in the precision of the run."""
+        wide = array.astype(np.float64)
+        largest = float(np.abs(wide).max())
+        if self.width is not None and not 1e-12 < largest / width < 1e12:
+            wide *= width / largest  # slopes are scaled to 1 anyway; this one neither overflows nor vanishes
+        dtype = self.parameters.dtype
+        with np.errstate(over="ignore"):
+            start = wide.astype(dtype)
+        if not np.isfinite(start).all() or not np.array_equal(start > 0, array > 0):
+            raise InputError("seeds-range", f"The start does not fit into {dtype}", "", "Scale it to a distance in mm.")
+        return start
 
     def _set_problem(self) -> None:
         known = self._known_speed if self._given_speed is None else self._given_speed
@@ -186,6 +195,7 @@ class Run:
                     "Start a new run from here.",
                 )
             if self._given_speed is not None:
+                check_mode(self._speed_image, message)
                 check_speed_image(self._given_speed, self._image.shape, message)
             self.parameters = with_range(self._image, message.model_copy(update=fixed))
             self._free_speed = self._known_speed = None
@@ -360,7 +370,7 @@ class Run:
                 "mask_hash": content_hash(mask),
                 "engine": self.engine.name,
             },
-            versions=versions("torch", "scipy", "numba"),
+            versions=versions("torch", "scipy", "numba", *packages(self._speed_image)),
             device=str(self._like.device.type),
             dtype=self.parameters.dtype,
             threads=torch.get_num_threads(),
@@ -389,7 +399,7 @@ def _stored_inputs(
     initial: NDArray[Any] | Seeds | Resume,
     walls: NDArray[Any] | None,
     pins: NDArray[Any] | None,
-    speed: NDArray[Any] | None,
+    speed: GivenSpeed | None,
 ) -> dict[str, Any]:
     """The drawn inputs as a record keeps them."""
     stored: dict[str, Any] = {}
@@ -414,6 +424,4 @@ def _stored_inputs(
     for name, mask in (("walls", walls), ("pins", pins)):
         if mask is not None:
             stored[name] = StoredArray.of(np.asarray(mask) != 0).model_dump(mode="json")
-    if speed is not None:
-        stored["speed_image"] = content_hash(np.asarray(speed))
-    return stored
+    return stored | stored_speed(speed)
