@@ -28,7 +28,7 @@ from src_models.levelset.levels import (
     start_on,
 )
 from src_models.levelset.parameters import LevelSetParameters
-from src_models.levelset.reach import behind_walls
+from src_models.levelset.reach import reached
 from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, prepared
 from src_models.levelset.run import Run, working_type
 from src_models.levelset.speed import as_image, check_axes, speed_image, with_range
@@ -238,9 +238,9 @@ class _Pyramid:
         speed = None if self._speed is None else speed_on(level, self._speed, p.speed)
         growth = None if speed is None or p.speed == "edge" else p.balloon * speed
         if growth is not None:
-            behind = behind_walls(u, growth, drawn)
-            if behind is not None:
-                u[behind] = -np.abs(u[behind])
+            held = reached(u, growth, drawn)
+            if held is not None:
+                np.copyto(u, -np.abs(u), where=~held)
         keep_drawn(u, drawn, p.balloon, level.spacing, growth)
         if not (u > 0).any() or (u > 0).all():
             return None
