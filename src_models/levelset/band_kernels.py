@@ -224,11 +224,21 @@ def at_border(z: Any, y: Any, s: Any, w: Any) -> Any:  # pragma: no cover
     return across or along or s == 0 or s == w[ROW_SEGMENTS] - 1
 
 
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def across(u: Any, q: Any, sz: Any, sy: Any, zero: Any) -> Any:  # pragma: no cover
+    """Whether a face neighbour lies on the other side of the front."""
+    one = np.uint64(1)
+    side = u[q] > zero
+    along_z = ((u[q - sz] > zero) != side) | ((u[q + sz] > zero) != side)
+    along_y = ((u[q - sy] > zero) != side) | ((u[q + sy] > zero) != side)
+    return along_z | along_y | ((u[q - one] > zero) != side) | ((u[q + one] > zero) != side)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def survey_all(
-    first: int, last: int, u: Any, bits: Any, inside: Any, far: Any, origin: int, fronts: bool, w: Any, k: Any
+    first: int, last: int, u: Any, bits: Any, inside: Any, far: Any, origin: int, w: Any, k: Any
 ) -> Any:  # pragma: no cover
-    """Bits and counts of every segment of some rows; `fronts` also marks voxels with a neighbour on the other side.
+    """Bits and counts of every segment of some rows; bits also mark voxels with a neighbour on the other side.
 
     Returns
     -------
@@ -236,7 +246,7 @@ def survey_all(
         Voxels inside, and voxels at +w or more.
     """
     zero, width = k[ZERO], k[WIDTH]
-    sz, sy, one = np.uint64(w[SZ]), np.uint64(w[SY]), np.uint64(1)
+    sz, sy = np.uint64(w[SZ]), np.uint64(w[SY])
     all_inside = all_far = 0
     for row in range(first, last):
         z, y = row // w[NY], row % w[NY]
@@ -251,24 +261,12 @@ def survey_all(
                 chosen += np.int64(abs(c) < width)
                 positive += np.int64(c > zero)
                 beyond += np.int64(c >= width)
-            if fronts:
-                for i in range(count):
-                    q = start + i
-                    side = u[q] > zero
-                    across = ((u[q - one] > zero) != side) | ((u[q + one] > zero) != side)
-                    across = across | ((u[q - sy] > zero) != side) | ((u[q + sy] > zero) != side)
-                    across = across | ((u[q - sz] > zero) != side) | ((u[q + sz] > zero) != side)
-                    chosen += np.int64(across)
+            for i in range(count):
+                chosen += np.int64(across(u, start + i, sz, sy, zero))
             found = np.int64(0)
             if chosen > 0:
                 for i in range(count):
-                    q = start + i
-                    side = u[q] > zero
-                    near = abs(u[q]) < width
-                    if fronts:
-                        near = near | ((u[q - one] > zero) != side) | ((u[q + one] > zero) != side)
-                        near = near | ((u[q - sy] > zero) != side) | ((u[q + sy] > zero) != side)
-                        near = near | ((u[q - sz] > zero) != side) | ((u[q + sz] > zero) != side)
+                    near = (abs(u[start + i]) < width) | across(u, start + i, sz, sy, zero)
                     found |= np.int64(near) << np.int64(i)
             number = row * w[ROW_SEGMENTS] + s
             bits[number] = found
@@ -281,18 +279,24 @@ def survey_all(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def survey(
-    first: int, last: int, segments: Any, u: Any, bits: Any, inside: Any, far: Any, w: Any, k: Any
+    first: int, last: int, segments: Any, u: Any, bits: Any, inside: Any, far: Any, fronts: bool, w: Any, k: Any
 ) -> Any:  # pragma: no cover
-    """Renew bits and counts of the segments of a list; the changes of the two counts."""
+    """Renew bits and counts of a list of segments, `fronts` as in `survey_all`; the changes of the counts."""
     zero, width = k[ZERO], k[WIDTH]
+    sz, sy = np.uint64(w[SZ]), np.uint64(w[SY])
     more_inside = more_far = 0
     for n in range(first, last):
-        p, number = segments[n, BASE], segments[n, NUMBER]
-        count = min(np.int64(LANES), w[NX] - segments[n, X])
-        found, positive, beyond = 0, 0, 0
+        p, number = np.uint64(segments[n, BASE]), segments[n, NUMBER]
+        count = np.uint64(min(np.int64(LANES), w[NX] - segments[n, X]))
+        found = np.int64(0)
+        positive = np.int64(0)
+        beyond = np.int64(0)
         for i in range(count):
             c = u[p + i]
-            found |= np.int64(abs(c) < width) << i
+            near = abs(c) < width
+            if fronts:
+                near = near | across(u, p + i, sz, sy, zero)
+            found |= np.int64(near) << np.int64(i)
             positive += np.int64(c > zero)
             beyond += np.int64(c >= width)
         more_inside += positive - np.int64(inside[number])
