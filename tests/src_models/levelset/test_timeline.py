@@ -231,7 +231,7 @@ def test_the_way_to_a_branch_leads_through_its_parents(tree):
 
 
 @pytest.mark.parametrize(
-    ("branch", "iteration"), [(0, 0), (0, 13), (0, 40), (1, 20), (1, 21), (1, 30), (2, 31), (2, 45)]
+    ("branch", "iteration"), [(0, 0), (0, 13), (0, 40), (1, 20), (1, 21), (1, 24), (1, 25), (1, 30), (2, 31), (2, 45)]
 )
 def test_a_frame_that_is_accepted_is_replayed_from_its_record(tree, branch, iteration):
     of = tree.timeline.branches[branch]
