@@ -12,7 +12,8 @@ from src_models.errors import InputError
 from src_models.levelset.conditions import going_on, messages
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
-from src_models.levelset.run import Run
+from src_models.levelset.pyramid import Beginning, coarse_to_fine, is_worth_it
+from src_models.levelset.recipes import GivenSpeed, restored_speed
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.record import Change, Record, StoredArray, content_hash
 
@@ -24,7 +25,7 @@ def evolve(
     initial: NDArray[Any] | Seeds | Resume,
     spacing: Sequence[float],
     parameters: LevelSetParameters,
-    speed_image: NDArray[Any] | None = None,
+    speed_image: GivenSpeed | None = None,
     *,
     walls: NDArray[Any] | None = None,
     pins: NDArray[Any] | None = None,
@@ -43,8 +44,8 @@ def evolve(
         mm per array axis, in array order.
     parameters : LevelSetParameters
         The equation and when to stop.
-    speed_image : ndarray, optional
-        Replaces the computed edge image g (>= 0) or region speed s.
+    speed_image : ndarray, ClassifierSpeed, ClusterSpeed or PreparedSpeed, optional
+        Replaces the computed edge image g (>= 0) or region speed s; or how to make s from the image, see `recipes`.
     walls, pins : ndarray of bool, optional
         Where the front must not go, and what must be inside.
     contributions : bool
@@ -53,8 +54,9 @@ def evolve(
     Yields
     ------
     LevelSetState
-        The start, then every step. ``send`` a `LevelSetParameters` or `Constraints` in place of ``next`` to change them
-        from the next step on; pause by not calling, cancel by ``close``.
+        The start, then every step; before these the coarse levels, where `pyramid` asks for them. ``send`` a
+        `LevelSetParameters` or `Constraints` in place of ``next`` to change them from the next step on; pause by not
+        calling, cancel by ``close``.
 
     Returns
     -------
@@ -66,7 +68,10 @@ def evolve(
     InputError, GeometryError, DeviceError
         One sentence each, before the first step.
     """
-    run = Run(image, initial, spacing, parameters, speed_image, walls, pins, contributions)
+    begun = Beginning(image, initial, spacing, parameters, speed_image, walls, pins)
+    if is_worth_it(parameters, np.shape(image), initial):
+        begun = yield from coarse_to_fine(begun)
+    run = begun.run(contributions)
     state = run.start()
     while state.stop_reason is None:
         message = yield state
@@ -110,18 +115,22 @@ def replay(
         )
     inputs = record.inputs
     walls, pins = (StoredArray(**inputs[k]).array() if k in inputs else None for k in ("walls", "pins"))
+    speed = restored_speed(inputs) or speed_image
     again = evolve(
         image,
         _stored_start(inputs["initial"]),
         record.source.spacing,
         LevelSetParameters(**record.parameters),
-        speed_image,
+        speed,
         walls=walls,
         pins=pins,
     )
     changes = list(record.changes)
     steps = int(record.result["steps"])
     state = next(again)
+    while state.phase != "evolve":
+        yield state
+        state = next(again)
     while not (record.status == "cancelled" and state.iteration >= steps):
         due = [change for change in changes if change.step == state.iteration]
         changes = changes[len(due) :]
@@ -130,7 +139,7 @@ def replay(
         yield state
         sent = [message for change in due for message in messages(change)]
         if state.stop_reason is not None or len(sent) > 1:
-            again = _gone_on(state, due, image, speed_image)
+            again = _gone_on(state, due, image, speed)
             state = next(again)
             sent = []
         state = again.send(sent[0] if sent else None)
@@ -139,19 +148,22 @@ def replay(
 
 
 def _gone_on(
-    state: LevelSetState, due: Sequence[Change], image: NDArray[Any], speed_image: NDArray[Any] | None
+    state: LevelSetState, due: Sequence[Change], image: NDArray[Any], speed: GivenSpeed | None
 ) -> Generator[LevelSetState, LevelSetParameters | Constraints | None, LevelSetResult]:
     """A run that goes on from where another ended or was branched, with changes made at that moment."""
     reached = state.result()
     before = reached.record.model_copy(update={"changes": (*reached.record.changes, *due)})
-    resume, acting = going_on(reached.level_set, state.iteration, state.time, before)
+    begin = _stored_start(before.inputs["initial"])
+    origin = np.asarray(begin.level_set > 0) if isinstance(begin, Resume) else begin
+    resume, acting = going_on(reached.level_set, state.iteration, state.time, before, origin)
     spacing = before.source.spacing if before.source is not None else ()
-    return evolve(image, resume, spacing, acting.parameters, speed_image, walls=acting.walls, pins=acting.pins)
+    return evolve(image, resume, spacing, acting.parameters, speed, walls=acting.walls, pins=acting.pins)
 
 
 def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:
     if "resume" in stored:
-        return Resume(StoredArray(**stored["resume"]).array(), int(stored["iteration"]), float(stored["time"]))
+        u, moment = StoredArray(**stored["resume"]).array(), (int(stored["iteration"]), float(stored["time"]))
+        return Resume(u, *moment, free_speed=stored.get("free_speed"))
     if "seeds" in stored:
         return Seeds(**stored["seeds"])
     return StoredArray(**stored["array"]).array()

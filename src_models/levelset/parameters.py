@@ -251,6 +251,13 @@ class LevelSetParameters(BaseModel):
     guard: Literal["stop", "note", "off"] = _setting(
         "stop", "Leak guard", "stop: go back to the moment before a leak; note: only say it; off.", "run"
     )
+    pyramid: bool = _setting(
+        False,
+        "Coarse to fine",
+        "Run on halved grids first, where the image is large (96 voxels a side or more) and the run stops by itself: "
+        "the same rest in less time.",
+        "run",
+    )
     engine: Literal["auto", "reference", "band"] = _setting(
         "auto",
         "Engine",
