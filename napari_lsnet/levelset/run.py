@@ -95,7 +95,7 @@ class LevelSetRun(QObject):
             self._first = None
         self.request, self.result = request, None
         self._last_step = None
-        self._watch = RunWatch(request.spacing, None if request.continues is None else request.continues.timeline)
+        self._watch = RunWatch(request.spacing, None if request.continues is None else self._watch)
         self._job = Job(request.make, title="The level set", device=request.parameters.device, watch=self._watch)
         self._job.state_changed.connect(self._on_state)
         self._job.updated.connect(self._on_updated)
@@ -172,12 +172,13 @@ class LevelSetRun(QObject):
 
     def _surrounded(self, part: Picture) -> Picture:
         """A picture with the start around it, wherever any branch has been: outside of that nothing ever changed."""
-        if self.timeline is None or self._first is None:
+        base = None if self._watch is None else self._watch.base
+        if self.timeline is None or base is None:
             return part
         whole = part.box
         for branch in self.timeline.branches:
             whole = joined(whole, branch.box)
-        values = self._first.values[whole].copy()
+        values = base.values[whole].copy()
         inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part.box, whole, strict=True))
         values[inner] = part.values
         return Picture(whole, values, part.iteration)

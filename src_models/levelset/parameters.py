@@ -276,6 +276,8 @@ class LevelSetParameters(BaseModel):
             raise ValueError("order=2 needs redistancing; set redistance_every to 1 or order to 1")
         if not isinstance(self.time_step, str) and self.time_step <= 0:
             raise ValueError(f"time_step must be 'cfl' or a number above 0, got {self.time_step}")
+        if self.engine == "band" and self.device in ("cuda", "mps"):
+            raise ValueError(f"engine='band' runs on the cpu, not on {self.device}; choose engine='auto'")
         widths = self.sigma if isinstance(self.sigma, tuple) else (self.sigma,)
         if any(width < 0 for width in widths):
             raise ValueError(f"sigma must be 0 mm or more, got {self.sigma}")

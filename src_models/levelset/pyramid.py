@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from src_models.errors import LsnetError
@@ -29,9 +28,9 @@ from src_models.levelset.levels import (
     start_on,
 )
 from src_models.levelset.parameters import LevelSetParameters
-from src_models.levelset.reach import behind_walls
+from src_models.levelset.reach import reached
 from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, prepared
-from src_models.levelset.run import Run, resolve_device
+from src_models.levelset.run import Run, working_type
 from src_models.levelset.speed import as_image, check_axes, speed_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 
@@ -239,14 +238,14 @@ class _Pyramid:
         speed = None if self._speed is None else speed_on(level, self._speed, p.speed)
         growth = None if speed is None or p.speed == "edge" else p.balloon * speed
         if growth is not None:
-            behind = behind_walls(u, growth, drawn)
-            if behind is not None:
-                u[behind] = -np.abs(u[behind])
+            held = reached(u, growth, drawn)
+            if held is not None:
+                np.copyto(u, -np.abs(u), where=~held)
         keep_drawn(u, drawn, p.balloon, level.spacing, growth)
         if not (u > 0).any() or (u > 0).all():
             return None
         fastest = 1.0 if speed is None else speed_of_the_first_front(speed, drawn) ** p.balloon_exponent
-        like = torch.empty(0, dtype=getattr(torch, p.dtype), device=resolve_device(p.device, getattr(torch, p.dtype)))
+        like = working_type(p)
         engine = chosen_engine(p, like.device, contributions=False)
         distance = redistanced(engine, u, level.spacing, width, p.order, like)
         # The record of a coarse run is never read: no start is stored for it.

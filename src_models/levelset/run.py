@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from src_models.errors import DeviceError, InputError, LsnetError
 from src_models.levelset import initial as initial_room
@@ -54,6 +55,13 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     return torch.device(name)
 
 
+def working_type(parameters: LevelSetParameters) -> Tensor:
+    """An empty tensor of the type and on the device that a run works in."""
+    dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
+    device = "cpu" if parameters.engine == "band" else parameters.device
+    return torch.empty(0, dtype=dtype, device=resolve_device(device, dtype))
+
+
 class Run:
     """Everything a run holds between two steps."""
 
@@ -76,8 +84,7 @@ class Run:
         self.spacing = self.problem.spacing
         self.parameters = with_range(self._image, parameters)
         self._given_speed = self.problem.given_speed
-        dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
-        self._like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
+        self._like = working_type(parameters)
         self._notes: list[str] = list(self.problem.notes)
         if self._image.min() == self._image.max() and self._given_speed is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")

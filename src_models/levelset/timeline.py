@@ -23,7 +23,7 @@ from src_models.levelset.conditions import change_at, conditions, going_on, mess
 from src_models.levelset.packing import packed
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.recipes import packages
-from src_models.levelset.run import MADE_WITH, Run, resolve_device
+from src_models.levelset.run import MADE_WITH, Run, working_type
 from src_models.levelset.speed import with_range
 from src_models.levelset.states import Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.progress import Progress, finish
@@ -407,7 +407,6 @@ class Timeline:
             # The number of steps says where it ends: no stop rule, and no rounding in it, must end it before. That of
             # the first part ends it where it did, and without it a run would not begin on coarser grids.
             changes = tuple(_without_stop(change) for change in changes)
-        dtype = torch.float64 if first["dtype"] == "float64" else torch.float32
         return Record(
             task="evolve",
             status="cancelled",
@@ -417,7 +416,7 @@ class Timeline:
             source=self._source,
             result=result,
             versions=versions(*MADE_WITH, *packages(self._problem.speed)),
-            device=resolve_device(first["device"], dtype).type,
+            device=working_type(LevelSetParameters(**first)).device.type,
             dtype=first["dtype"],
             threads=torch.get_num_threads(),
         )

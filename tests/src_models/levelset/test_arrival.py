@@ -197,3 +197,17 @@ def test_refusals():
     outside = Seeds(spheres=(Sphere(centre=(50.0, 0.0), radius=2.0),))
     with pytest.raises(InputError, match="outside"):
         next(arrival_preview(speed, outside, (1.0, 1.0), p))
+
+
+def test_a_coarse_border_lies_between_the_voxels_that_arrive_and_those_that_never_do():
+    speed = np.full((96, 96), -1.0)
+    speed[:, :48] = 1.0
+    start = np.zeros(speed.shape, bool)
+    start[:, :8] = True
+    p = LevelSetParameters(speed="region")
+    seen, last = states(arrival_preview(speed, start, (1.0, 1.0), p, speed))
+    pictures = [state.arrival for state in seen if state.arrival is not None]
+    assert [picture.level.factors for picture in pictures] == [(4, 4), (2, 2)]
+    for picture in [*pictures, last]:
+        assert np.array_equal(picture.mask(1e3), speed > 0)
+        assert np.array_equal(picture.mask(24.0)[0].nonzero()[0], np.arange(32))

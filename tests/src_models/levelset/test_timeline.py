@@ -438,3 +438,26 @@ def test_a_run_from_a_ready_level_set_has_a_timeline_too(tree):
     watch(evolve(tree.image, Resume(u, 10, tree.times[10]), tree.spacing, p), timeline, run)
     assert run.seen[25] == tree.seen[25]
     assert timeline.level_set(25).tobytes() == tree.seen[25]
+
+
+def test_a_run_that_began_on_coarser_grids_has_a_timeline_and_records_that_replay():
+    shape, spacing = (128, 128), (1.0, 1.0)
+    image = picture(ball(shape, spacing, 40), spacing, 4, 1)
+    start = ball(shape, spacing, 5) > 0
+    timeline, seen, phases = Timeline(), {}, set()
+    p = LevelSetParameters(speed="region", lower=110.0, pyramid=True)
+    for state in evolve(image, start, spacing, p):
+        timeline.see(state)
+        phases.add(state.phase)
+        if state.phase == "evolve":
+            seen[state.iteration] = state.level_set.tobytes()
+    assert len(phases) > 1
+    assert [m.iteration for m in timeline.frames()] == list(seen)
+    for iteration, u in seen.items():
+        timeline._held = None
+        assert timeline.level_set(iteration).tobytes() == u
+    middle = len(seen) // 2
+    finish(timeline.branch(middle, p.model_copy(update={"curvature": 1.0, "steps": len(seen) + 5})))
+    for accepted in (timeline.accept(middle - 1), timeline.accept(timeline.current.last)):
+        again = finish(replay(accepted.record, image))
+        assert again.level_set.tobytes() == accepted.level_set.tobytes()
