@@ -461,3 +461,18 @@ def test_a_run_that_began_on_coarser_grids_has_a_timeline_and_records_that_repla
     for accepted in (timeline.accept(middle - 1), timeline.accept(timeline.current.last)):
         again = finish(replay(accepted.record, image))
         assert again.level_set.tobytes() == accepted.level_set.tobytes()
+
+
+def test_a_branch_of_a_run_with_a_recipe_for_its_speed_is_replayed():
+    from src_models.levelset.recipes import ClusterSpeed
+
+    image, spacing, start = scene(2)
+    timeline = Timeline()
+    p = LevelSetParameters(speed="region", steps=12, auto_stop=False)
+    for state in evolve(image, start, spacing, p, ClusterSpeed()):
+        timeline.see(state)
+    drawn_again = Constraints(walls=np.eye(64, dtype=bool))
+    finish(timeline.branch(6, p.model_copy(update={"curvature": 0.7}), constraints=drawn_again))
+    accepted = timeline.accept(11)
+    again = finish(replay(accepted.record, image))
+    assert again.level_set.tobytes() == accepted.level_set.tobytes()
