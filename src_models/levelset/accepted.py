@@ -18,7 +18,7 @@ from src_models.levelset.fields import check_speed_image
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.redistancing import redistance_fully
-from src_models.levelset.unrolled import Scene, _blocks
+from src_models.levelset.unrolled import Scene, blocks
 
 MARGIN_VOXELS = 10
 MARGIN_SHARE = 0.25
@@ -170,7 +170,7 @@ def prepared(ready: Checked, parameters: LevelSetParameters, most_voxels: int, l
         squared = speed_room.squared_gradient(scaled.astype(ready.image.dtype), ready.spacing, sigma)
     spacing = tuple(h * k for h, k in zip(ready.spacing, factor, strict=True))
     width = initial_room.band_width(spacing, ready.image.shape, parameters.band)
-    start = _blocks(cut(ready.level_set), factor).mean(-1)
+    start = blocks(cut(ready.level_set), factor).mean(-1)
     if not bool((start > 0).any()):  # a start smaller than a computed voxel claims the one it covers most of
         start.reshape(-1)[start.argmax()] = min(spacing) / 2
     start = start if parameters.redistance_every == 0 else redistance_fully(start, spacing, width)
@@ -182,12 +182,12 @@ def prepared(ready: Checked, parameters: LevelSetParameters, most_voxels: int, l
         factor=factor,
         spacing=spacing,
         start=start,
-        target=_blocks(cut(ready.inside), factor).mean(-1),
+        target=blocks(cut(ready.inside), factor).mean(-1),
     )
 
 
 def steps_to_arrive(scene: Scene, cfl: float) -> int:
-    """Steps in which a front at a third of the free speed crosses from the start to the farthest accepted voxel.
+    """Steps in which a front at half the free speed crosses from the start to the farthest accepted voxel.
 
     A step of the stability bound moves a free front by about `cfl` / 2 of a voxel.
     """
@@ -196,7 +196,7 @@ def steps_to_arrive(scene: Scene, cfl: float) -> int:
     started = scene.start.cpu().numpy() > 0
     distance = distance_transform_edt(~started, sampling=scene.spacing)
     reach = float(distance[scene.target.cpu().numpy() >= 0.5].max(initial=0.0))
-    return int(np.clip(6 / cfl * reach / min(scene.spacing), 40, 400))
+    return int(np.clip(4 / cfl * reach / min(scene.spacing), 40, 400))
 
 
 def _surroundings(mask: NDArray[np.bool_]) -> tuple[slice, ...]:

@@ -117,13 +117,13 @@ class UnrolledRun:
         p, scene = self._parameters, self._scene
         edge: Tensor | None = None
         if p.speed == "edge" and scene.given:
-            edge = _blocks(scene.grey, scene.factor).amin(-1)
+            edge = blocks(scene.grey, scene.factor).amin(-1)
         elif uses_edges(self._unit):
-            edge = _blocks(self._edge_indicator(values), scene.factor).amin(-1)
+            edge = blocks(self._edge_indicator(values), scene.factor).amin(-1)
         if p.speed == "edge" and edge is not None:
             return [edge]
         speed = scene.grey if scene.given else self._region_speed(values)
-        primary = _blocks(speed, scene.factor).mean(-1)
+        primary = blocks(speed, scene.factor).mean(-1)
         return [primary] if edge is None else [primary, edge]
 
     def _edge_indicator(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -273,7 +273,7 @@ def _scaled(speeds: Speeds, balloon: Tensor, curvature: Tensor, convection: Tens
     )
 
 
-def _blocks(fine: Tensor, factor: Sequence[int]) -> Tensor:
+def blocks(fine: Tensor, factor: Sequence[int]) -> Tensor:
     """The voxels of each block of `factor` voxels, along a last axis."""
     split: list[int] = []
     for n, k in zip(fine.shape, factor, strict=True):

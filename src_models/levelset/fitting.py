@@ -1,0 +1,420 @@
+"""Learn the numbers of the equation from accepted slices, by differentiating through the evolution.
+
+The loss is the mean over the slices of 1 - soft Dice after a run of fixed length (`unrolled`), lowered by Adam (Kingma
+and Ba, 2015) on free numbers (`learnable`). What was found is then tried by plain runs of `evolve` from the same
+starts, beside the parameters that learning started from, and the better of them is the result: an ordinary
+`LevelSetParameters`.
+"""
+
+from __future__ import annotations
+
+import math
+import time as clock
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from src_models.errors import InputError
+from src_models.levelset.accepted import AcceptedSlice, Checked, checked, prepared, steps_to_arrive
+from src_models.levelset.evolution import evolve
+from src_models.levelset.initial import Seeds
+from src_models.levelset.learnable import FreeNumbers, Learned, check_names
+from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.run import resolve_device
+from src_models.levelset.speed import thresholds, with_range
+from src_models.levelset.unrolled import Evaluation, UnrolledRun
+from src_models.progress import Progress
+from src_models.record import Record, content_hash, versions
+
+__all__ = ["AcceptedSlice", "FitParameters", "FitProgress", "FitResult", "fit"]
+
+LARGEST_GRADIENT = 1.0
+"""One slice whose front is about to leak has a gradient that drowns all others: its length is cut here."""
+LAST_RATE = 0.1
+"""The learning rate falls to this share of its start."""
+CANDIDATES = 2
+"""So many of the best numbers found are tried by plain runs."""
+
+
+class FitParameters(BaseModel):
+    """How to learn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    learn: tuple[Learned, ...] = Field(
+        (),
+        title="Learn",
+        description="What is learned. Empty means everything that has an influence in the chosen speed mode.",
+    )
+    iterations: int = Field(30, title="Iterations", description="Steps of the optimiser.", ge=1, le=10_000)
+    rate: float = Field(
+        0.1,
+        title="Learning rate",
+        description="Largest change per iteration: of the balloon, of the logarithm of the contrast, of the thresholds "
+        "in standard deviations.",
+        gt=0,
+        le=1,
+    )
+    slices: int = Field(
+        4, title="Slices per iteration", description="So many slices are run per iteration, in turn.", ge=1
+    )
+    steps: int | None = Field(
+        None,
+        title="Steps",
+        description="Length of the differentiated run. Empty means enough to cross each structure.",
+        ge=1,
+        le=5000,
+    )
+    voxels: int = Field(
+        2500,
+        title="Voxels",
+        description="Slices are cut out around the structure and, where larger than this, computed in blocks.",
+        ge=64,
+    )
+    seed: int = Field(0, title="Seed", description="Of the order of the slices.", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitProgress(Progress):
+    """How far learning has come; `values` holds loss, dice and the learned numbers, once there are any."""
+
+    iteration: int
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """What was learned.
+
+    Attributes
+    ----------
+    parameters : LevelSetParameters
+        To run with; those of the start where nothing better was found.
+    record : Record
+        What was done: slices by content, settings, loss curve, Dice of plain runs before and after.
+    losses : tuple of float
+        Mean loss over all slices: at the start, then once per pass over the slices.
+    dice_before, dice_after : tuple of float
+        Per slice, of plain runs.
+    notes : tuple of str
+        Warnings in words.
+    """
+
+    parameters: LevelSetParameters
+    record: Record
+    losses: tuple[float, ...]
+    dice_before: tuple[float, ...]
+    dice_after: tuple[float, ...]
+    notes: tuple[str, ...] = ()
+
+
+def fit(
+    slices: Sequence[AcceptedSlice],
+    parameters: LevelSetParameters,
+    settings: FitParameters | None = None,
+) -> Generator[FitProgress, None, FitResult]:
+    """Learn weights from accepted slices.
+
+    Parameters
+    ----------
+    slices : sequence of AcceptedSlice
+        Images with accepted masks and the starts from which a run should find them.
+    parameters : LevelSetParameters
+        Where learning starts, and everything that is not learned. With region speed and no thresholds, learning starts
+        at the mean of the accepted voxels and two standard deviations to either side.
+    settings : FitParameters, optional
+        How to learn.
+
+    Yields
+    ------
+    FitProgress
+        After every few steps of a run; cancel by ``close``.
+
+    Returns
+    -------
+    FitResult
+        Parameters and the record of the fit.
+
+    Raises
+    ------
+    InputError, GeometryError, DeviceError
+        One sentence each, before any work.
+
+    Notes
+    -----
+    All weights times one number give the same run at another pace, so only their ratios are learned. The run is that of
+    the definition without walls, pins, stop rules and leak guard; Chan-Vese speed, which follows the front, is refused.
+    """
+    work = _Fit(slices, parameters, settings or FitParameters())
+    yield from work.learn()
+    return (yield from work.choose())
+
+
+class _Fit:
+    """Everything learning holds between two iterations."""
+
+    def __init__(
+        self, slices: Sequence[AcceptedSlice], parameters: LevelSetParameters, settings: FitParameters
+    ) -> None:
+        self._began = clock.perf_counter()
+        _check_mode(slices, parameters)
+        self._given = tuple(slices)
+        self._settings = settings
+        ready = [checked(one, parameters, number) for number, one in enumerate(slices, 1)]
+        self._ready = ready
+        self.start = _with_thresholds(parameters, ready)
+        names = check_names(settings.learn, self.start, given_speed=any(r.speed_image is not None for r in ready))
+        self._names = names
+        dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
+        like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
+        self._device = str(like.device.type)
+        scenes = [prepared(one, self.start, settings.voxels, like) for one in ready]
+        self._steps = [settings.steps or steps_to_arrive(scene, self.start.cfl) for scene in scenes]
+        self._runs = [
+            UnrolledRun(scene, self.start, names, steps) for scene, steps in zip(scenes, self._steps, strict=True)
+        ]
+        self._blocks = [scene.factor for scene in scenes]
+        self._free = FreeNumbers(names, _grey_scale(ready))
+        self._numbers = self._free.of(_values_of(self.start, names, ready))
+        self._losses: list[float] = []
+        self._found: list[tuple[float, Tensor]] = []
+        self._notes: list[str] = []
+        self._iteration = 0
+        self._dice = float("nan")
+
+    # -- learning
+
+    def learn(self) -> Generator[FitProgress, None, None]:
+        """Lower the loss by Adam; keep what was found after every pass over the slices."""
+        settings = self._settings
+        numbers = self._numbers.clone().requires_grad_()
+        optimiser = torch.optim.Adam([numbers], lr=settings.rate)
+        yield from self._judge(numbers.detach())
+        queue: list[int] = []
+        order = np.random.default_rng(settings.seed)
+        at_once = min(settings.slices, len(self._runs))
+        for iteration in range(settings.iterations):
+            self._iteration = iteration + 1
+            gradient = torch.zeros_like(numbers)
+            passed = False
+            for _ in range(at_once):
+                if not queue:
+                    queue = order.permutation(len(self._runs)).tolist()
+                gradient += yield from self._slope(numbers, queue.pop(0))
+                passed = passed or not queue
+            numbers.grad = gradient / at_once
+            turned = math.cos(math.pi * iteration / settings.iterations)
+            optimiser.param_groups[0]["lr"] = settings.rate * (LAST_RATE + (1 - LAST_RATE) * (1 + turned) / 2)
+            optimiser.step()
+            if passed or self._iteration == settings.iterations:
+                yield from self._judge(numbers.detach())
+
+    def _slope(self, numbers: Tensor, number: int) -> Generator[FitProgress, None, Tensor]:
+        """Gradient of one slice's loss with respect to the free numbers, of limited length."""
+        values = self._free.values(numbers)
+        plain = {name: float(value.detach()) for name, value in values.items()}
+        found = yield from self._watched(number, plain, gradient=True)
+        upstream = found.gradient.to("cpu", torch.float64)
+        (slope,) = torch.autograd.grad([values[name] for name in self._names], numbers, list(upstream.unbind()))
+        length = float(slope.norm())
+        if not math.isfinite(length):
+            self._note(f"The gradient of {self._name(number)} was not finite once and was left out.")
+            return torch.zeros_like(slope)
+        return slope * min(1.0, LARGEST_GRADIENT / max(length, 1e-30))
+
+    def _judge(self, numbers: Tensor) -> Generator[FitProgress, None, None]:
+        """The mean loss over all slices, without gradient; remember numbers and loss."""
+        plain = self._plain(numbers)
+        losses = []
+        for number in range(len(self._runs)):
+            found = yield from self._watched(number, plain, gradient=False)
+            losses.append(found.loss)
+        loss = float(np.mean(losses))
+        self._losses.append(loss)
+        self._found.append((loss, numbers.clone()))
+        self._dice = 1 - loss
+
+    def _watched(
+        self, number: int, plain: Mapping[str, float], *, gradient: bool
+    ) -> Generator[FitProgress, None, Evaluation]:
+        run = self._runs[number].evaluate(plain, gradient=gradient)
+        while True:
+            try:
+                next(run)
+            except StopIteration as end:
+                found: Evaluation = end.value
+                return found
+            yield self._progress("fit", self._iteration / (self._settings.iterations + 1), plain)
+
+    # -- choosing
+
+    def choose(self) -> Generator[FitProgress, None, FitResult]:
+        """Try the best numbers found by plain runs beside those of the start; take the best."""
+        before = yield from self._plain_runs(self.start)
+        best, after = self.start, before
+        for _, numbers in sorted(self._found[1:], key=lambda item: item[0])[:CANDIDATES]:
+            candidate = self._parameters_of(numbers)
+            tried = yield from self._plain_runs(candidate)
+            if np.mean(tried) > np.mean(after):
+                best, after = candidate, tried
+        if best is self.start:
+            self._note("Nothing better was found than the parameters that learning started from.")
+        result = FitResult(
+            parameters=best,
+            record=self._record(best, before, after),
+            losses=tuple(self._losses),
+            dice_before=tuple(before),
+            dice_after=tuple(after),
+            notes=tuple(self._notes),
+        )
+        last = {name: float(_field(best, name)) for name in self._names}
+        yield self._progress("fit", 1.0, last, message=_summary(before, after))
+        return result
+
+    def _plain_runs(self, parameters: LevelSetParameters) -> Generator[FitProgress, None, list[float]]:
+        found = []
+        shown = {name: float(_field(parameters, name)) for name in self._names}
+        for given, ready in zip(self._given, self._ready, strict=True):
+            run = evolve(given.image, given.start, given.spacing, parameters, given.speed_image)
+            while True:
+                try:
+                    next(run)
+                except StopIteration as end:
+                    found.append(_dice(end.value.mask, ready.inside))
+                    break
+                share = self._settings.iterations / (self._settings.iterations + 1)
+                yield self._progress("check", share, shown, message="Trying what was learned by plain runs")
+        return found
+
+    def _parameters_of(self, numbers: Tensor) -> LevelSetParameters:
+        return LevelSetParameters(**(self.start.model_dump() | self._plain(numbers)))
+
+    def _plain(self, numbers: Tensor) -> dict[str, float]:
+        """Values as numbers of six digits: what is shown, saved and tried is one and the same."""
+        return {name: float(f"{float(v):.6g}") for name, v in self._free.values(numbers).items()}
+
+    # -- telling
+
+    def _progress(
+        self, phase: str, fraction: float, plain: Mapping[str, float], message: str | None = None
+    ) -> FitProgress:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in plain.items())
+        dice = {} if math.isnan(self._dice) else {"loss": 1 - self._dice, "dice": self._dice}
+        told = f"Iteration {self._iteration} of {self._settings.iterations}: {shown}" if message is None else message
+        return FitProgress(
+            phase=phase, fraction=fraction, message=told, values=dice | dict(plain), iteration=self._iteration
+        )
+
+    def _note(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.append(note)
+
+    def _name(self, number: int) -> str:
+        return self._given[number].name or f"slice {number + 1}"
+
+    def _record(self, best: LevelSetParameters, before: Sequence[float], after: Sequence[float]) -> Record:
+        slices = [
+            {
+                "image": content_hash(np.asarray(one.image)),
+                "accepted": content_hash(ready.inside),
+                "start": _start_hash(one.start),
+                "speed_image": None if one.speed_image is None else content_hash(np.asarray(one.speed_image)),
+                "shape": list(ready.image.shape),
+                "spacing": list(ready.spacing),
+                "block": list(block),
+                "steps": steps,
+            }
+            for one, ready, block, steps in zip(self._given, self._ready, self._blocks, self._steps, strict=True)
+        ]
+        return Record(
+            task="fit",
+            status="complete",
+            parameters=self.start.model_dump(mode="json"),
+            inputs={"slices": slices, "settings": self._settings.model_dump(mode="json")},
+            result={
+                "parameters": best.model_dump(mode="json"),
+                "learned": list(self._names),
+                "losses": self._losses,
+                "iterates": [self._plain(numbers) for _, numbers in self._found],
+                "dice_before": list(before),
+                "dice_after": list(after),
+            },
+            versions=versions("torch", "scipy"),
+            device=self._device,
+            dtype=self.start.dtype,
+            threads=torch.get_num_threads(),
+            seed=self._settings.seed,
+            duration_s=round(clock.perf_counter() - self._began, 3),
+            notes=tuple(self._notes),
+        )
+
+
+def _check_mode(slices: Sequence[AcceptedSlice], parameters: LevelSetParameters) -> None:
+    if not slices:
+        raise InputError("fit-none", "There is no accepted slice to learn from", "", "Accept at least one result first.")
+    given = any(one.speed_image is not None for one in slices)
+    if parameters.speed == "region" and parameters.region == "chan_vese" and not given:
+        raise InputError(
+            "fit-chan-vese",
+            "Weights cannot be learned with Chan-Vese speed",
+            "it changes with the front at every step",
+            "Choose thresholds, a probability or edge speed.",
+        )
+    if given and any(one.speed_image is None for one in slices):
+        raise InputError(
+            "fit-speed-mixed", "Some slices have a speed image and some have none", "", "Give it for all or for none."
+        )
+    if parameters.redistance_every > 1:
+        raise InputError(
+            "fit-redistancing",
+            f"Weights cannot be learned with redistancing every {parameters.redistance_every} steps",
+            "",
+            "Set redistance_every to 1 or 0.",
+        )
+
+
+def _with_thresholds(parameters: LevelSetParameters, ready: Sequence[Checked]) -> LevelSetParameters:
+    """Thresholds to start from where none is given: mean and two standard deviations of the accepted voxels."""
+    wanted = parameters.speed == "region" and parameters.region == "threshold"
+    if not wanted or parameters.lower is not None or parameters.upper is not None or ready[0].speed_image is not None:
+        return parameters
+    inside = np.concatenate([one.image[one.inside] for one in ready]).astype(np.float64)
+    reach = 2 * max(float(inside.std()), 1e-3 * max(1.0, abs(float(inside.mean()))))
+    return parameters.model_copy(update={"lower": float(inside.mean() - reach), "upper": float(inside.mean() + reach)})
+
+
+def _grey_scale(ready: Sequence[Checked]) -> float:
+    """Standard deviation of the grey values inside the accepted masks; 1 where they are constant."""
+    inside = np.concatenate([one.image[one.inside] for one in ready]).astype(np.float64)
+    return float(inside.std()) or 1.0
+
+
+def _field(parameters: LevelSetParameters, name: str) -> float:
+    return parameters.convection_weight if name == "convection" else float(getattr(parameters, name))
+
+
+def _values_of(
+    parameters: LevelSetParameters, names: Sequence[Learned], ready: Sequence[Checked]
+) -> dict[str, float]:
+    low, high = with_range(ready[0].image, parameters).value_range or (0.0, 0.0)
+    edges = dict(zip(("lower", "upper"), thresholds(parameters, (low, high)), strict=True))
+    return {name: float(edges[name] or 0.0) if name in edges else _field(parameters, name) for name in names}
+
+
+def _start_hash(start: NDArray[Any] | Seeds) -> str:
+    if isinstance(start, Seeds):
+        return content_hash(np.frombuffer(start.model_dump_json().encode(), np.uint8))
+    return content_hash(np.asarray(start))
+
+
+def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float(2 * np.logical_and(a, b).sum() / max(int(a.sum()) + int(b.sum()), 1))
+
+
+def _summary(before: Sequence[float], after: Sequence[float]) -> str:
+    return f"Mean Dice of plain runs: {np.mean(before):.3f} before, {np.mean(after):.3f} with what was learned"
