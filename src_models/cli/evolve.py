@@ -34,6 +34,10 @@ _EPILOG = """\
 examples:
   lsnet evolve ct.nii.gz --point 120,95,140:8 --out liver.nii.gz --speed region --lower 80 --upper 180
   lsnet evolve mr.nrrd --seeds painted.nrrd --out part.seg.nrrd --speed edge --curvature 0.3
+  lsnet evolve images --seeds seeds --parameters learned.toml --out masks
+
+With a folder of images, --seeds (or --walls, --pins, --speed-image) may be a folder of files of the same names, and
+--out is a folder: one mask and record an image, and the table outcomes.csv.
 
 Points are in mm and regions in voxels, both in the order in which the file stores its axes, slowest first, counted from
 the centre of its first voxel. Research use only; not a medical device."""
@@ -44,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = _USAGE
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="The image: NIfTI, NRRD, MetaImage, PNG or TIFF.")
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="The image, or a folder: NIfTI, NRRD, MetaImage, PNG, TIFF.")
     start = parser.add_argument_group("start").add_mutually_exclusive_group(required=True)
     start.add_argument("--seeds", metavar="MASK", type=Path, help="Mask or labels on the grid of the image.")
     start.add_argument(
@@ -79,6 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
+    if arguments.image.is_dir():
+        from src_models.cli import evolve_folder
+
+        return evolve_folder.run(arguments)
     parameters = chosen_parameters(arguments)
     job = prepare(arguments, parameters)
     began = time.perf_counter()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from src_models.geometry import Grid
+from src_models.progress import Progress
 
 if TYPE_CHECKING:
     from src_models.levelset.evolution import LevelSetResult, LevelSetState
@@ -65,6 +66,34 @@ def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState], None]]:
         def show_bar(state: LevelSetState) -> None:
             bar.update(state.iteration - bar.n)
             bar.set_postfix_str(state.message.partition(", ")[2], refresh=False)
+
+        yield show_bar
+
+
+@contextmanager
+def watch_job(json_lines: bool, title: str) -> Iterator[Callable[[Progress], None]]:
+    """Show the progress of any other job, likewise."""
+    if json_lines:
+        last = -math.inf
+
+        def show_json(progress: Progress) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _INTERVAL_S:
+                last = now
+                told = {"phase": progress.phase, "fraction": progress.fraction, "message": progress.message}
+                write_json({"event": "progress", **told, "notes": list(progress.notes), **progress.values})
+
+        yield show_json
+        return
+    from tqdm import tqdm
+
+    shape = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+    with tqdm(desc=title, total=1.0, bar_format=shape, disable=None, file=sys.stderr, leave=False) as bar:
+
+        def show_bar(progress: Progress) -> None:
+            bar.update((progress.fraction or 0.0) - bar.n)
+            bar.set_postfix_str(progress.message, refresh=False)
 
         yield show_bar
 

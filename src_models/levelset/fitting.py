@@ -12,23 +12,23 @@ import math
 import time as clock
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from src_models.errors import InputError
 from src_models.levelset.accepted import AcceptedSlice, Checked, checked, prepared, steps_to_arrive
 from src_models.levelset.evolution import evolve
+from src_models.levelset.fit_parameters import FitParameters, Learned
 from src_models.levelset.initial import Seeds
-from src_models.levelset.learnable import FreeNumbers, Learned, check_names
+from src_models.levelset.learnable import FreeNumbers, check_names
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.run import resolve_device
 from src_models.levelset.speed import thresholds, with_range
-from src_models.levelset.unrolled import Evaluation, UnrolledRun
+from src_models.levelset.unrolled import Passage, UnrolledRun
 from src_models.progress import Progress
 from src_models.record import Record, content_hash, versions
 
@@ -36,48 +36,13 @@ __all__ = ["AcceptedSlice", "FitParameters", "FitProgress", "FitResult", "fit"]
 
 LARGEST_GRADIENT = 1.0
 """One slice whose front is about to leak has a gradient that drowns all others: its length is cut here."""
-LAST_RATE = 0.1
-"""The learning rate falls to this share of its start."""
+SMALLEST_RATE = 0.02
+"""Learning ends when the rate has fallen to this share of its start."""
 CANDIDATES = 2
 """So many of the best numbers found are tried by plain runs."""
 
 
-class FitParameters(BaseModel):
-    """How to learn."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    learn: tuple[Learned, ...] = Field(
-        (),
-        title="Learn",
-        description="What is learned. Empty means everything that has an influence in the chosen speed mode.",
-    )
-    iterations: int = Field(30, title="Iterations", description="Steps of the optimiser.", ge=1, le=10_000)
-    rate: float = Field(
-        0.1,
-        title="Learning rate",
-        description="Largest change per iteration: of the balloon, of the logarithm of the contrast, of the thresholds "
-        "in standard deviations.",
-        gt=0,
-        le=1,
-    )
-    slices: int = Field(
-        4, title="Slices per iteration", description="So many slices are run per iteration, in turn.", ge=1
-    )
-    steps: int | None = Field(
-        None,
-        title="Steps",
-        description="Length of the differentiated run. Empty means enough to cross each structure.",
-        ge=1,
-        le=5000,
-    )
-    voxels: int = Field(
-        2500,
-        title="Voxels",
-        description="Slices are cut out around the structure and, where larger than this, computed in blocks.",
-        ge=64,
-    )
-    seed: int = Field(0, title="Seed", description="Of the order of the slices.", ge=0)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +63,7 @@ class FitResult:
     record : Record
         What was done: slices by content, settings, loss curve, Dice of plain runs before and after.
     losses : tuple of float
-        Mean loss over all slices: at the start, then once per pass over the slices.
+        Mean loss over all slices: at the start, then after each iteration; it never rises.
     dice_before, dice_after : tuple of float
         Per slice, of plain runs.
     notes : tuple of str
@@ -174,7 +139,7 @@ class _Fit:
         like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
         self._device = str(like.device.type)
         scenes = [prepared(one, self.start, settings.voxels, like) for one in ready]
-        self._steps = [settings.steps or steps_to_arrive(scene, self.start.cfl) for scene in scenes]
+        self._steps = [settings.unrolled_steps or steps_to_arrive(scene, self.start.cfl) for scene in scenes]
         self._runs = [
             UnrolledRun(scene, self.start, names, steps) for scene, steps in zip(scenes, self._steps, strict=True)
         ]
@@ -185,69 +150,80 @@ class _Fit:
         self._found: list[tuple[float, Tensor]] = []
         self._notes: list[str] = []
         self._iteration = 0
-        self._dice = float("nan")
 
     # -- learning
 
     def learn(self) -> Generator[FitProgress, None, None]:
-        """Lower the loss by Adam; keep what was found after every pass over the slices."""
+        """Lower the loss by Adam; what raises it is taken back and tried again at half the rate."""
         settings = self._settings
-        numbers = self._numbers.clone().requires_grad_()
-        optimiser = torch.optim.Adam([numbers], lr=settings.rate)
-        yield from self._judge(numbers.detach())
-        queue: list[int] = []
-        order = np.random.default_rng(settings.seed)
-        at_once = min(settings.slices, len(self._runs))
-        for iteration in range(settings.iterations):
-            self._iteration = iteration + 1
-            gradient = torch.zeros_like(numbers)
-            passed = False
-            for _ in range(at_once):
-                if not queue:
-                    queue = order.permutation(len(self._runs)).tolist()
-                gradient += yield from self._slope(numbers, queue.pop(0))
-                passed = passed or not queue
-            numbers.grad = gradient / at_once
-            turned = math.cos(math.pi * iteration / settings.iterations)
-            optimiser.param_groups[0]["lr"] = settings.rate * (LAST_RATE + (1 - LAST_RATE) * (1 + turned) / 2)
+        rate = settings.rate
+        best, slope = yield from self._begin()
+        optimiser = _adam(best, rate)
+        for iteration in range(1, settings.iterations + 1):
+            self._iteration = iteration
+            trial = optimiser.param_groups[0]["params"][0]
+            trial.grad = slope
             optimiser.step()
-            if passed or self._iteration == settings.iterations:
-                yield from self._judge(numbers.detach())
+            passages = yield from self._run(trial.detach())
+            loss = _mean_loss(passages)
+            if loss < self._losses[-1]:
+                best = trial.detach().clone()
+                self._take(loss, best)
+                if iteration < settings.iterations:
+                    slope = yield from self._slope(best, passages)
+            else:
+                self._losses.append(self._losses[-1])
+                rate /= 2
+                if rate < settings.rate * SMALLEST_RATE:
+                    self._note(f"No lower loss was found after {iteration} iterations.")
+                    break
+                optimiser = _adam(best, rate)
 
-    def _slope(self, numbers: Tensor, number: int) -> Generator[FitProgress, None, Tensor]:
-        """Gradient of one slice's loss with respect to the free numbers, of limited length."""
-        values = self._free.values(numbers)
-        plain = {name: float(value.detach()) for name, value in values.items()}
-        found = yield from self._watched(number, plain, gradient=True)
-        upstream = found.gradient.to("cpu", torch.float64)
-        (slope,) = torch.autograd.grad([values[name] for name in self._names], numbers, list(upstream.unbind()))
-        length = float(slope.norm())
-        if not math.isfinite(length):
-            self._note(f"The gradient of {self._name(number)} was not finite once and was left out.")
-            return torch.zeros_like(slope)
-        return slope * min(1.0, LARGEST_GRADIENT / max(length, 1e-30))
+    def _begin(self) -> Generator[FitProgress, None, tuple[Tensor, Tensor]]:
+        passages = yield from self._run(self._numbers)
+        self._take(_mean_loss(passages), self._numbers)
+        slope = yield from self._slope(self._numbers, passages)
+        if not bool((slope != 0).any()):
+            self._note("The loss does not depend on what is to be learned: no front moved.")
+        return self._numbers, slope
 
-    def _judge(self, numbers: Tensor) -> Generator[FitProgress, None, None]:
-        """The mean loss over all slices, without gradient; remember numbers and loss."""
-        plain = self._plain(numbers)
-        losses = []
-        for number in range(len(self._runs)):
-            found = yield from self._watched(number, plain, gradient=False)
-            losses.append(found.loss)
-        loss = float(np.mean(losses))
+    def _take(self, loss: float, numbers: Tensor) -> None:
         self._losses.append(loss)
-        self._found.append((loss, numbers.clone()))
-        self._dice = 1 - loss
+        self._found.append((loss, numbers))
+
+    def _run(self, numbers: Tensor) -> Generator[FitProgress, None, list[Passage]]:
+        """Run every slice."""
+        plain = self._plain(numbers)
+        passages = []
+        for run in self._runs:
+            passages.append((yield from self._watched(run.forwards(plain), plain)))
+        return passages
+
+    def _slope(self, numbers: Tensor, passages: Sequence[Passage]) -> Generator[FitProgress, None, Tensor]:
+        """Mean gradient with respect to the free numbers; that of each slice is of limited length."""
+        total = torch.zeros_like(numbers)
+        plain = self._plain(numbers)
+        for number, (run, passage) in enumerate(zip(self._runs, passages, strict=True)):
+            found = yield from self._watched(run.backwards(passage), plain)
+            leaf = numbers.clone().requires_grad_()
+            values = self._free.values(leaf)
+            upstream = found.to("cpu", torch.float64).unbind()
+            (slope,) = torch.autograd.grad([values[name] for name in self._names], leaf, list(upstream))
+            length = float(slope.norm())
+            if math.isfinite(length):
+                total += slope * min(1.0, LARGEST_GRADIENT / max(length, 1e-30))
+            else:
+                self._note(f"The gradient of {self._name(number)} was not finite and was left out.")
+        return total / len(self._runs)
 
     def _watched(
-        self, number: int, plain: Mapping[str, float], *, gradient: bool
-    ) -> Generator[FitProgress, None, Evaluation]:
-        run = self._runs[number].evaluate(plain, gradient=gradient)
+        self, work: Generator[float, None, Found], plain: Mapping[str, float]
+    ) -> Generator[FitProgress, None, Found]:
         while True:
             try:
-                next(run)
+                next(work)
             except StopIteration as end:
-                found: Evaluation = end.value
+                found: Found = end.value
                 return found
             yield self._progress("fit", self._iteration / (self._settings.iterations + 1), plain)
 
@@ -304,7 +280,7 @@ class _Fit:
         self, phase: str, fraction: float, plain: Mapping[str, float], message: str | None = None
     ) -> FitProgress:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in plain.items())
-        dice = {} if math.isnan(self._dice) else {"loss": 1 - self._dice, "dice": self._dice}
+        dice = {"loss": self._losses[-1], "dice": 1 - self._losses[-1]} if self._losses else {}
         told = f"Iteration {self._iteration} of {self._settings.iterations}: {shown}" if message is None else message
         return FitProgress(
             phase=phase, fraction=fraction, message=told, values=dice | dict(plain), iteration=self._iteration
@@ -348,10 +324,17 @@ class _Fit:
             device=self._device,
             dtype=self.start.dtype,
             threads=torch.get_num_threads(),
-            seed=self._settings.seed,
             duration_s=round(clock.perf_counter() - self._began, 3),
             notes=tuple(self._notes),
         )
+
+
+def _adam(numbers: Tensor, rate: float) -> torch.optim.Adam:
+    return torch.optim.Adam([numbers.clone().requires_grad_()], lr=rate)
+
+
+def _mean_loss(passages: Sequence[Passage]) -> float:
+    return float(np.mean([passage.loss for passage in passages]))
 
 
 def _check_mode(slices: Sequence[AcceptedSlice], parameters: LevelSetParameters) -> None:

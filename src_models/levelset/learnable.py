@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from src_models.errors import InputError
+from src_models.levelset.fit_parameters import Learned
 from src_models.levelset.parameters import LevelSetParameters
-
-Learned: TypeAlias = Literal["balloon", "curvature", "convection", "contrast", "lower", "upper"]
-"""The fields of `LevelSetParameters` that can be learned."""
 
 SMALLEST_WEIGHT = 1e-3
 """Softplus never gives 0: a weight of 0 that is to be learned starts here."""

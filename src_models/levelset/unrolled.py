@@ -66,12 +66,12 @@ class Scene:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Loss of one run, its gradient with respect to the learned values in their order, and the last level set."""
+class Passage:
+    """A run that was done: its loss, the values it was done with, and level set and time after every segment."""
 
     loss: float
-    gradient: Tensor
-    level_set: Tensor
+    values: dict[str, float]
+    kept: tuple[tuple[Tensor, Tensor], ...]
 
 
 class UnrolledRun:
@@ -177,62 +177,64 @@ class UnrolledRun:
         share, target = occupancy(around(u, self._scene.spacing)), self._scene.target
         return 1 - 2 * (share * target).sum() / (share.sum() + target.sum())
 
-    def evaluate(self, values: Mapping[str, float], *, gradient: bool = True) -> Generator[float, None, Evaluation]:
-        """Run forwards and back.
-
-        Parameters
-        ----------
-        values : mapping of str to float
-            The learned values.
-        gradient : bool
-            Without it only the loss is computed.
+    def forwards(self, values: Mapping[str, float]) -> Generator[float, None, Passage]:
+        """The run and its loss, without graph.
 
         Yields
         ------
         float
             The share that is done, after every segment.
-
-        Returns
-        -------
-        Evaluation
-            Loss and gradient.
         """
+        table, weights = (root.detach() for root in self._roots(self._leaf(values)))
         like = self._scene.start
-        leaf = torch.tensor([values[name] for name in self._names], dtype=like.dtype, device=like.device)
-        leaf.requires_grad_(gradient)
-        with torch.set_grad_enabled(gradient):
-            named = dict(zip(self._names, leaf.unbind(), strict=True))
-            table_root = self._fields.table_of(self.images(named))
-            weights_root = torch.stack([self._value(named, name) for name in ("balloon", "curvature", "convection")])
-        table, weights = (t.detach() for t in (table_root, weights_root))
-        lengths = [min(SEGMENT, self._steps - done) for done in range(0, self._steps, SEGMENT)]
-        state = (like, torch.zeros((), dtype=like.dtype, device=like.device))
-        kept = [state]
-        share_forwards = 0.2 if gradient else 1.0
+        kept = [(like, torch.zeros((), dtype=like.dtype, device=like.device))]
+        lengths = self._lengths()
         for number, count in enumerate(lengths, 1):
             with torch.no_grad():
-                state = self._segment(*state, table, weights, count)
-            kept.append(state)
-            yield share_forwards * number / len(lengths)
-        if not gradient:
-            return Evaluation(float(self.loss_of(state[0])), torch.zeros_like(leaf), state[0])
-        end = state[0].requires_grad_()
-        loss = self.loss_of(end)
-        (slope,) = torch.autograd.grad(loss, end)
-        back = (slope, torch.zeros_like(state[1]))
+                kept.append(self._segment(*kept[-1], table, weights, count))
+            yield number / len(lengths)
+        return Passage(float(self.loss_of(kept[-1][0])), dict(values), tuple(kept))
+
+    def backwards(self, passage: Passage) -> Generator[float, None, Tensor]:
+        """The gradient of the loss of a run with respect to the learned values, in the order of their names.
+
+        Yields
+        ------
+        float
+            The share that is done, after every segment.
+        """
+        leaf = self._leaf(passage.values).requires_grad_()
+        table_root, weights_root = self._roots(leaf)
+        table, weights = table_root.detach(), weights_root.detach()
+        end = passage.kept[-1][0].detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.loss_of(end), end)
+        back = (slope, torch.zeros_like(passage.kept[-1][1]))
         into_table, into_weights = torch.zeros_like(table), torch.zeros_like(weights)
-        for number in range(len(lengths), 0, -1):
-            u, elapsed = (t.detach().requires_grad_() for t in kept[number - 1])
+        lengths = self._lengths()
+        for number in range(len(lengths) - 1, -1, -1):
+            u, elapsed = (part.detach().requires_grad_() for part in passage.kept[number])
             roots = (u, elapsed, table.detach().requires_grad_(), weights.detach().requires_grad_())
-            ends = self._segment(*roots, lengths[number - 1])
+            ends = self._segment(*roots, lengths[number])
             found = torch.autograd.grad(ends, roots, back, allow_unused=True, materialize_grads=True)
             back = (found[0], found[1])
             into_table, into_weights = into_table + found[2], into_weights + found[3]
-            yield 1 - 0.8 * (number - 1) / len(lengths)
-        roots_there = [r for r in (table_root, weights_root) if r.requires_grad]
-        inwards = [g for r, g in ((table_root, into_table), (weights_root, into_weights)) if r.requires_grad]
-        (total,) = torch.autograd.grad(roots_there, leaf, inwards)
-        return Evaluation(float(loss.detach()), total, state[0].detach())
+            yield 1 - number / len(lengths)
+        pairs = [(r, g) for r, g in ((table_root, into_table), (weights_root, into_weights)) if r.requires_grad]
+        (total,) = torch.autograd.grad([r for r, _ in pairs], leaf, [g for _, g in pairs])
+        return total
+
+    def _lengths(self) -> list[int]:
+        return [min(SEGMENT, self._steps - done) for done in range(0, self._steps, SEGMENT)]
+
+    def _leaf(self, values: Mapping[str, float]) -> Tensor:
+        like = self._scene.start
+        return torch.tensor([values[name] for name in self._names], dtype=like.dtype, device=like.device)
+
+    def _roots(self, leaf: Tensor) -> tuple[Tensor, Tensor]:
+        """Speed table and weights from the learned values."""
+        named = dict(zip(self._names, leaf.unbind(), strict=True))
+        weights = [self._value(named, name) for name in ("balloon", "curvature", "convection")]
+        return self._fields.table_of(self.images(named)), torch.stack(weights)
 
 
 class _LearnedFields(SpeedFields):
