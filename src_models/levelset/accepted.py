@@ -23,6 +23,7 @@ from src_models.levelset.unrolled import Scene, blocks
 MARGIN_VOXELS = 10
 MARGIN_SHARE = 0.25
 """Room around structure and seeds in which a front that has left the structure is seen."""
+SMALLEST_START_VOXELS = 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,9 +171,10 @@ def prepared(ready: Checked, parameters: LevelSetParameters, most_voxels: int, l
         squared = speed_room.squared_gradient(scaled.astype(ready.image.dtype), ready.spacing, sigma)
     spacing = tuple(h * k for h, k in zip(ready.spacing, factor, strict=True))
     width = initial_room.band_width(spacing, ready.image.shape, parameters.band)
+    target = blocks(cut(ready.inside), factor).mean(-1)
     start = blocks(cut(ready.level_set), factor).mean(-1)
-    if not bool((start > 0).any()):  # a start smaller than a computed voxel claims the one it covers most of
-        start.reshape(-1)[start.argmax()] = min(spacing) / 2
+    if max(factor) > 1:
+        start = _large_enough(start, target, spacing)
     start = start if parameters.redistance_every == 0 else redistance_fully(start, spacing, width)
     return Scene(
         grey=cut(ready.image if ready.speed_image is None else ready.speed_image),
@@ -182,8 +184,23 @@ def prepared(ready: Checked, parameters: LevelSetParameters, most_voxels: int, l
         factor=factor,
         spacing=spacing,
         start=start,
-        target=blocks(cut(ready.inside), factor).mean(-1),
+        target=target,
     )
+
+
+def _large_enough(start: Tensor, target: Tensor, spacing: Sequence[float]) -> Tensor:
+    """A start grown, within the accepted mask, to a few computed voxels.
+
+    Curvature on a grid makes a ball of a voxel or two vanish that the fine grid would keep.
+    """
+    widest = max((h for h, n in zip(spacing, start.shape, strict=True) if n > 1), default=max(spacing))
+    missing = SMALLEST_START_VOXELS * widest - float(start.max())
+    if missing <= 0:
+        return start
+    grown = torch.where(target >= 0.5, start + missing, start)
+    if not bool((grown > 0).any()):
+        grown.reshape(-1)[grown.argmax()] = widest / 2
+    return grown
 
 
 def steps_to_arrive(scene: Scene, cfl: float) -> int:

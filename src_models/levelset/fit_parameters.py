@@ -33,6 +33,9 @@ class FitParameters(BaseModel):
         gt=0,
         le=1,
     )
+    screen: bool = _setting(
+        True, "Try other starts", "First compare a few other values to start from: thresholds, curvature, contrast."
+    )
     unrolled_steps: int | None = _setting(
         None,
         "Length of the run",

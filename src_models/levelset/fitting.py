@@ -24,7 +24,7 @@ from src_models.levelset.accepted import AcceptedSlice, Checked, checked, prepar
 from src_models.levelset.evolution import evolve
 from src_models.levelset.fit_parameters import FitParameters, Learned
 from src_models.levelset.initial import Seeds
-from src_models.levelset.learnable import FreeNumbers, check_names
+from src_models.levelset.learnable import FreeNumbers, check_names, other_starts
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.run import resolve_device
 from src_models.levelset.speed import thresholds, with_range
@@ -38,8 +38,6 @@ LARGEST_GRADIENT = 1.0
 """One slice whose front is about to leak has a gradient that drowns all others: its length is cut here."""
 SMALLEST_RATE = 0.02
 """Learning ends when the rate has fallen to this share of its start."""
-CANDIDATES = 2
-"""So many of the best numbers found are tried by plain runs."""
 
 
 Found = TypeVar("Found")
@@ -144,8 +142,11 @@ class _Fit:
             UnrolledRun(scene, self.start, names, steps) for scene, steps in zip(scenes, self._steps, strict=True)
         ]
         self._blocks = [scene.factor for scene in scenes]
-        self._free = FreeNumbers(names, _grey_scale(ready))
-        self._numbers = self._free.of(_values_of(self.start, names, ready))
+        self._free = FreeNumbers(names, float(grey_inside(ready).std()) or 1.0)
+        self._values = _values_of(self.start, names, ready)
+        self._numbers = self._free.of(self._values)
+        thresholds_are_ours = self.start is not parameters
+        self._inside = grey_inside(ready) if thresholds_are_ours else None
         self._losses: list[float] = []
         self._found: list[tuple[float, Tensor]] = []
         self._notes: list[str] = []
@@ -157,6 +158,7 @@ class _Fit:
         """Lower the loss by Adam; what raises it is taken back and tried again at half the rate."""
         settings = self._settings
         rate = settings.rate
+        yield from self._screen()
         best, slope = yield from self._begin()
         optimiser = _adam(best, rate)
         for iteration in range(1, settings.iterations + 1):
@@ -178,6 +180,19 @@ class _Fit:
                     self._note(f"No lower loss was found after {iteration} iterations.")
                     break
                 optimiser = _adam(best, rate)
+
+    def _screen(self) -> Generator[FitProgress, None, None]:
+        """Begin where the loss is lowest among a few starts: a descent from one place easily ends in a small hollow."""
+        starts = [self._numbers]
+        if self._settings.screen:
+            starts += [self._free.of(values) for values in other_starts(self._values, self._inside)]
+        tried = []
+        for numbers in starts:
+            passages = yield from self._run(numbers)
+            tried.append(_mean_loss(passages))
+            if numbers is self._numbers:
+                self._losses.append(tried[0])
+        self._numbers = starts[int(np.argmin(tried))]
 
     def _begin(self) -> Generator[FitProgress, None, tuple[Tensor, Tensor]]:
         passages = yield from self._run(self._numbers)
@@ -233,7 +248,7 @@ class _Fit:
         """Try the best numbers found by plain runs beside those of the start; take the best."""
         before = yield from self._plain_runs(self.start)
         best, after = self.start, before
-        for _, numbers in sorted(self._found[1:], key=lambda item: item[0])[:CANDIDATES]:
+        for numbers in self._candidates():
             candidate = self._parameters_of(numbers)
             tried = yield from self._plain_runs(candidate)
             if np.mean(tried) > np.mean(after):
@@ -251,6 +266,11 @@ class _Fit:
         last = {name: float(_field(best, name)) for name in self._names}
         yield self._progress("fit", 1.0, last, message=_summary(before, after))
         return result
+
+    def _candidates(self) -> list[Tensor]:
+        """The last, the middle and the first of what lowered the loss; neighbours would tell little."""
+        count = len(self._found)
+        return [self._found[k][1] for k in dict.fromkeys((count - 1, count // 2, 0))]
 
     def _plain_runs(self, parameters: LevelSetParameters) -> Generator[FitProgress, None, list[float]]:
         found = []
@@ -366,15 +386,16 @@ def _with_thresholds(parameters: LevelSetParameters, ready: Sequence[Checked]) -
     wanted = parameters.speed == "region" and parameters.region == "threshold"
     if not wanted or parameters.lower is not None or parameters.upper is not None or ready[0].speed_image is not None:
         return parameters
-    inside = np.concatenate([one.image[one.inside] for one in ready]).astype(np.float64)
+    inside = grey_inside(ready)
     reach = 2 * max(float(inside.std()), 1e-3 * max(1.0, abs(float(inside.mean()))))
     return parameters.model_copy(update={"lower": float(inside.mean() - reach), "upper": float(inside.mean() + reach)})
 
 
-def _grey_scale(ready: Sequence[Checked]) -> float:
-    """Standard deviation of the grey values inside the accepted masks; 1 where they are constant."""
-    inside = np.concatenate([one.image[one.inside] for one in ready]).astype(np.float64)
-    return float(inside.std()) or 1.0
+def grey_inside(ready: Sequence[Checked]) -> NDArray[np.float64]:
+    """The grey values of all accepted voxels, each slice with the same say."""
+    most = 20_000
+    parts = [one.image[one.inside].astype(np.float64) for one in ready]
+    return np.concatenate([np.sort(part)[np.linspace(0, part.size - 1, min(most, part.size)).astype(int)] for part in parts])
 
 
 def _field(parameters: LevelSetParameters, name: str) -> float:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -66,6 +68,29 @@ def check_names(names: Sequence[str], parameters: LevelSetParameters, *, given_s
                 "fit-name", f"{name} cannot be learned here", "", f"Choose among {', '.join(possible)}."
             )
     return tuple(name for name in possible if not names or name in names)
+
+
+def other_starts(values: Mapping[str, float], inside: NDArray[np.float64] | None) -> list[dict[str, float]]:
+    """Other values from which learning might begin: stronger curvature, other contrasts, other thresholds.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        Where it would begin, of what is learned.
+    inside : ndarray or None
+        Grey values of the accepted voxels; None where the thresholds were given and are to be believed.
+    """
+    found = [dict(values)]
+    if inside is not None and "lower" in values and "upper" in values:
+        middle, spread = float(np.median(inside)), 1.4826 * float(np.median(np.abs(inside - np.median(inside))))
+        pairs = [(float(np.quantile(inside, 0.05)), float(np.quantile(inside, 0.99)))]
+        pairs += [(middle - k * spread, middle + k * spread) for k in (2, 3)]
+        found += [{**values, "lower": low, "upper": high} for low, high in pairs if low < high]
+    if "contrast" in values:
+        found += [{**one, "contrast": one["contrast"] * k} for one in found for k in (0.5, 2.0)]
+    if "curvature" in values:
+        found += [{**one, "curvature": 4 * max(one["curvature"], 0.05)} for one in found]
+    return found[1:]
 
 
 class FreeNumbers:
