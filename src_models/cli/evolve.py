@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = _USAGE
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="The image, or a folder: NIfTI, NRRD, MetaImage, PNG, TIFF.")
+    parser.add_argument(
+        "image", metavar="IMAGE", type=Path, help="The image, or a folder: NIfTI, NRRD, MetaImage, PNG, TIFF."
+    )
     start = parser.add_argument_group("start").add_mutually_exclusive_group(required=True)
     start.add_argument("--seeds", metavar="MASK", type=Path, help="Mask or labels on the grid of the image.")
     start.add_argument(

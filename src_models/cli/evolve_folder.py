@@ -17,6 +17,7 @@ from typing import Any
 
 from src_models.cli import evolve, outputs, report
 from src_models.errors import FileError, InputError, LsnetError, SaveError
+from src_models.levelset.parameters import LevelSetParameters
 from src_models.record import SUFFIX, record_path
 
 TABLE = "outcomes.csv"
@@ -143,9 +144,7 @@ def _made_ready(arguments: argparse.Namespace) -> Path:
             "With a folder of images, --out is a folder.",
         ) from error
     if arguments.distance is not None:
-        raise InputError(
-            "folder-distance", "--distance is for one image", "", "Leave it out for a folder of images."
-        )
+        raise InputError("folder-distance", "--distance is for one image", "", "Leave it out for a folder of images.")
     outputs.check_targets([folder / TABLE], [], overwrite=arguments.overwrite)
     return folder
 
@@ -164,7 +163,7 @@ def _for_image(arguments: argparse.Namespace, image: Path, folder: Path) -> argp
     return argparse.Namespace(**(vars(arguments) | own))
 
 
-def _one(arguments: argparse.Namespace, parameters: evolve.LevelSetParameters) -> dict[str, Any]:
+def _one(arguments: argparse.Namespace, parameters: LevelSetParameters) -> dict[str, Any]:
     job = evolve.prepare(arguments, parameters)
     result = evolve.drive(job.start(), json_lines=arguments.json, keep_partial=arguments.keep_partial)
     record = job.target.save(job.frame, result)

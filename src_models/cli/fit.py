@@ -1,4 +1,4 @@
-"""``lsnet fit``: learn the weights of the equation from accepted masks, save them as a parameter file and its record."""
+"""``lsnet fit``: learn the weights of the equation from accepted masks; a parameter file and its record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from src_models.record import record_path, write_record
 if TYPE_CHECKING:
     from src_models.levelset.fitting import AcceptedSlice, FitProgress, FitResult
 
-_USAGE = "lsnet fit IMAGE... --accepted MASK... (--seeds MASK... | --point Z,Y,X:RADIUS...) --out parameters.toml [options]"
+_USAGE = (
+    "lsnet fit IMAGE... --accepted MASK... (--seeds MASK... | --point Z,Y,X:RADIUS...) --out parameters.toml [options]"
+)
 _EPILOG = """\
 examples:
   lsnet fit a.png b.png --accepted a_mask.png b_mask.png --seeds a_seed.png b_seed.png --out learned.toml --speed region

@@ -1,9 +1,9 @@
-"""Accepted slices to learn from: checked, cut out around the structure and brought to a grid that is quick to run on."""
+"""Accepted slices to learn from: checked, cut out around the structure and brought to a quick grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,8 +64,8 @@ class Checked:
         Floating point.
     inside : ndarray of bool
         The accepted mask.
-    level_set : ndarray
-        u of the start, a distance in mm within `reach_mm` of the front.
+    start : ndarray of bool, or Seeds
+        As it was given; a level set became the mask of its inside.
     speed_image : ndarray or None
         Floating point.
     spacing : tuple of float
@@ -74,9 +74,48 @@ class Checked:
 
     image: NDArray[Any]
     inside: NDArray[np.bool_]
-    level_set: NDArray[np.float64]
+    start: NDArray[np.bool_] | Seeds
     speed_image: NDArray[Any] | None
     spacing: tuple[float, ...]
+
+    def level_set(self, width: float) -> NDArray[np.float64]:
+        """u of the start as every run has it, clipped to +-width mm."""
+        if isinstance(self.start, Seeds):
+            return initial_room.from_seeds(self.start, self.image.shape, self.spacing, width)[0]
+        return initial_room.from_labels(self.start, self.spacing, width)
+
+
+def check_mode(slices: Sequence[AcceptedSlice], parameters: LevelSetParameters) -> None:
+    """Refuse what cannot be learned from, or in this mode.
+
+    Raises
+    ------
+    InputError
+        For no slice, Chan-Vese speed, speed images for some slices only, or redistancing now and then.
+    """
+    if not slices:
+        raise InputError(
+            "fit-none", "There is no accepted slice to learn from", "", "Accept at least one result first."
+        )
+    given = any(one.speed_image is not None for one in slices)
+    if parameters.speed == "region" and parameters.region == "chan_vese" and not given:
+        raise InputError(
+            "fit-chan-vese",
+            "Weights cannot be learned with Chan-Vese speed",
+            "it changes with the front at every step",
+            "Choose thresholds, a probability or edge speed.",
+        )
+    if given and any(one.speed_image is None for one in slices):
+        raise InputError(
+            "fit-speed-mixed", "Some slices have a speed image and some have none", "", "Give it for all or for none."
+        )
+    if parameters.redistance_every > 1:
+        raise InputError(
+            "fit-redistancing",
+            f"Weights cannot be learned with redistancing every {parameters.redistance_every} steps",
+            "",
+            "Set redistance_every to 1 or 0.",
+        )
 
 
 def checked(given: AcceptedSlice, parameters: LevelSetParameters, number: int) -> Checked:
@@ -91,15 +130,13 @@ def checked(given: AcceptedSlice, parameters: LevelSetParameters, number: int) -
     image = speed_room.as_image(given.image, given.spacing)
     spacing = tuple(float(h) for h in given.spacing)
     inside = _accepted_mask(np.asarray(given.accepted), image.shape, name)
-    widest = initial_room.band_width(spacing, image.shape, parameters.band) * 4
-    if isinstance(given.start, Seeds):
-        level_set, _ = initial_room.from_seeds(given.start, image.shape, spacing, widest)
-    else:
-        labels = np.asarray(given.start)
+    start = given.start
+    if not isinstance(start, Seeds):
+        labels = np.asarray(start)
         initial_room.check_labels(labels, image.shape)
-        marked = labels > 0 if labels.dtype.kind == "f" and labels.min() < 0 else labels != 0
-        level_set = initial_room.from_labels(marked, spacing, widest)
-    if not (inside & (level_set > 0)).any():
+        start = np.asarray(labels > 0 if labels.dtype.kind == "f" and labels.min() < 0 else labels != 0)
+    ready = Checked(image, inside, start, None, spacing)
+    if not (inside & (ready.level_set(min(spacing)) > 0)).any():
         raise InputError(
             "fit-seeds-outside",
             f"The seeds of {name} lie outside its accepted mask",
@@ -107,7 +144,7 @@ def checked(given: AcceptedSlice, parameters: LevelSetParameters, number: int) -
             "Give seeds inside the structure.",
         )
     speed_image = None if given.speed_image is None else check_speed_image(given.speed_image, image.shape, parameters)
-    return Checked(image, inside, level_set, speed_image, spacing)
+    return replace(ready, speed_image=speed_image)
 
 
 def _accepted_mask(mask: NDArray[Any], shape: Sequence[int], name: str) -> NDArray[np.bool_]:
@@ -120,7 +157,10 @@ def _accepted_mask(mask: NDArray[Any], shape: Sequence[int], name: str) -> NDArr
         )
     if mask.dtype.kind not in "buif" or (mask.dtype.kind == "f" and not np.isfinite(mask).all()):
         raise InputError(
-            "accepted-type", f"The accepted mask of {name} holds values that are no labels", "", "Give labels or a mask."
+            "accepted-type",
+            f"The accepted mask of {name} holds values that are no labels",
+            "",
+            "Give labels or a mask.",
         )
     inside = np.asarray(mask != 0)
     if not inside.any():
@@ -151,7 +191,7 @@ def prepared(ready: Checked, parameters: LevelSetParameters, most_voxels: int, l
     like : Tensor
         Type and device to work in.
     """
-    box = _surroundings(ready.inside | (ready.level_set > 0))
+    box = _surroundings(ready.inside | (ready.level_set(min(ready.spacing)) > 0))
     factor = _factors([part.stop - part.start for part in box], ready.spacing, most_voxels)
     index = np.ix_(
         *(
@@ -172,10 +212,10 @@ def prepared(ready: Checked, parameters: LevelSetParameters, most_voxels: int, l
     spacing = tuple(h * k for h, k in zip(ready.spacing, factor, strict=True))
     width = initial_room.band_width(spacing, ready.image.shape, parameters.band)
     target = blocks(cut(ready.inside), factor).mean(-1)
-    start = blocks(cut(ready.level_set), factor).mean(-1)
+    start = cut(ready.level_set(width))
     if max(factor) > 1:
-        start = _large_enough(start, target, spacing)
-    start = start if parameters.redistance_every == 0 else redistance_fully(start, spacing, width)
+        start = _large_enough(blocks(start, factor).mean(-1), target, spacing)
+        start = start if parameters.redistance_every == 0 else redistance_fully(start, spacing, width)
     return Scene(
         grey=cut(ready.image if ready.speed_image is None else ready.speed_image),
         slope_squared=cut(squared),
@@ -201,6 +241,28 @@ def _large_enough(start: Tensor, target: Tensor, spacing: Sequence[float]) -> Te
     if not bool((grown > 0).any()):
         grown.reshape(-1)[grown.argmax()] = widest / 2
     return grown
+
+
+def with_thresholds(parameters: LevelSetParameters, ready: Sequence[Checked]) -> LevelSetParameters:
+    """Thresholds to start from where none is given: mean and two standard deviations of the accepted voxels."""
+    wanted = parameters.speed == "region" and parameters.region == "threshold"
+    if not wanted or parameters.lower is not None or parameters.upper is not None or ready[0].speed_image is not None:
+        return parameters
+    inside = grey_inside(ready)
+    reach = 2 * max(float(inside.std()), 1e-3 * max(1.0, abs(float(inside.mean()))))
+    return parameters.model_copy(update={"lower": float(inside.mean() - reach), "upper": float(inside.mean() + reach)})
+
+
+def grey_inside(ready: Sequence[Checked]) -> NDArray[np.float64]:
+    """The grey values of all accepted voxels, a large slice thinned out."""
+    parts = [one.image[one.inside].astype(np.float64) for one in ready]
+    return np.concatenate([_spread(part, 20_000) for part in parts])
+
+
+def _spread(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """The values, or as many evenly spread ones of their order."""
+    picks = np.linspace(0, values.size - 1, min(most, values.size)).astype(int)
+    return np.asarray(np.sort(values)[picks])
 
 
 def steps_to_arrive(scene: Scene, cfl: float) -> int:

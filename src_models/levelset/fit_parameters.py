@@ -1,4 +1,4 @@
-"""Every setting of learning, defined once, as light as `parameters.py`: forms and the command line read it from here."""
+"""Every setting of learning, defined once, as light as `parameters.py`: forms and command line read it here."""
 
 from __future__ import annotations
 

@@ -19,8 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_models.errors import InputError
-from src_models.levelset.accepted import AcceptedSlice, Checked, checked, prepared, steps_to_arrive
+from src_models.levelset.accepted import (
+    AcceptedSlice,
+    Checked,
+    check_mode,
+    checked,
+    grey_inside,
+    prepared,
+    steps_to_arrive,
+    with_thresholds,
+)
 from src_models.levelset.evolution import evolve
 from src_models.levelset.fit_parameters import FitParameters, Learned
 from src_models.levelset.initial import Seeds
@@ -125,12 +133,12 @@ class _Fit:
         self, slices: Sequence[AcceptedSlice], parameters: LevelSetParameters, settings: FitParameters
     ) -> None:
         self._began = clock.perf_counter()
-        _check_mode(slices, parameters)
+        check_mode(slices, parameters)
         self._given = tuple(slices)
         self._settings = settings
         ready = [checked(one, parameters, number) for number, one in enumerate(slices, 1)]
         self._ready = ready
-        self.start = _with_thresholds(parameters, ready)
+        self.start = with_thresholds(parameters, ready)
         names = check_names(settings.learn, self.start, given_speed=any(r.speed_image is not None for r in ready))
         self._names = names
         dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
@@ -144,7 +152,6 @@ class _Fit:
         self._blocks = [scene.factor for scene in scenes]
         self._free = FreeNumbers(names, float(grey_inside(ready).std()) or 1.0)
         self._values = _values_of(self.start, names, ready)
-        self._numbers = self._free.of(self._values)
         thresholds_are_ours = self.start is not parameters
         self._inside = grey_inside(ready) if thresholds_are_ours else None
         self._losses: list[float] = []
@@ -158,8 +165,11 @@ class _Fit:
         """Lower the loss by Adam; what raises it is taken back and tried again at half the rate."""
         settings = self._settings
         rate = settings.rate
-        yield from self._screen()
-        best, slope = yield from self._begin()
+        best, passages = yield from self._screen()
+        slope = yield from self._slope(best, passages)
+        if not bool((slope != 0).any()):
+            self._note("The loss does not depend on what is to be learned: no front moved.")
+            return
         optimiser = _adam(best, rate)
         for iteration in range(1, settings.iterations + 1):
             self._iteration = iteration
@@ -181,26 +191,21 @@ class _Fit:
                     break
                 optimiser = _adam(best, rate)
 
-    def _screen(self) -> Generator[FitProgress, None, None]:
+    def _screen(self) -> Generator[FitProgress, None, tuple[Tensor, list[Passage]]]:
         """Begin where the loss is lowest among a few starts: a descent from one place easily ends in a small hollow."""
-        starts = [self._numbers]
-        if self._settings.screen:
-            starts += [self._free.of(values) for values in other_starts(self._values, self._inside)]
-        tried = []
-        for numbers in starts:
-            passages = yield from self._run(numbers)
-            tried.append(_mean_loss(passages))
-            if numbers is self._numbers:
-                self._losses.append(tried[0])
-        self._numbers = starts[int(np.argmin(tried))]
-
-    def _begin(self) -> Generator[FitProgress, None, tuple[Tensor, Tensor]]:
-        passages = yield from self._run(self._numbers)
-        self._take(_mean_loss(passages), self._numbers)
-        slope = yield from self._slope(self._numbers, passages)
-        if not bool((slope != 0).any()):
-            self._note("The loss does not depend on what is to be learned: no front moved.")
-        return self._numbers, slope
+        best = self._free.of(self._values)
+        passages = yield from self._run(best)
+        least = _mean_loss(passages)
+        self._take(least, best)
+        others = other_starts(self._values, self._inside) if self._settings.screen else []
+        for values in others:
+            numbers = self._free.of(values)
+            tried = yield from self._run(numbers)
+            if _mean_loss(tried) < least:
+                best, passages, least = numbers, tried, _mean_loss(tried)
+        if least < self._losses[-1]:
+            self._take(least, best)
+        return best, passages
 
     def _take(self, loss: float, numbers: Tensor) -> None:
         self._losses.append(loss)
@@ -263,18 +268,19 @@ class _Fit:
             dice_after=tuple(after),
             notes=tuple(self._notes),
         )
-        last = {name: float(_field(best, name)) for name in self._names}
+        last = {str(name): float(_field(best, name)) for name in self._names}
         yield self._progress("fit", 1.0, last, message=_summary(before, after))
         return result
 
     def _candidates(self) -> list[Tensor]:
         """The last, the middle and the first of what lowered the loss; neighbours would tell little."""
-        count = len(self._found)
-        return [self._found[k][1] for k in dict.fromkeys((count - 1, count // 2, 0))]
+        lowered = [numbers for _, numbers in self._found[1:]]
+        count = len(lowered)
+        return [lowered[k] for k in dict.fromkeys((count - 1, count // 2, 0)) if lowered]
 
     def _plain_runs(self, parameters: LevelSetParameters) -> Generator[FitProgress, None, list[float]]:
         found = []
-        shown = {name: float(_field(parameters, name)) for name in self._names}
+        shown = {str(name): float(_field(parameters, name)) for name in self._names}
         for given, ready in zip(self._given, self._ready, strict=True):
             run = evolve(given.image, given.start, given.spacing, parameters, given.speed_image)
             while True:
@@ -357,54 +363,11 @@ def _mean_loss(passages: Sequence[Passage]) -> float:
     return float(np.mean([passage.loss for passage in passages]))
 
 
-def _check_mode(slices: Sequence[AcceptedSlice], parameters: LevelSetParameters) -> None:
-    if not slices:
-        raise InputError("fit-none", "There is no accepted slice to learn from", "", "Accept at least one result first.")
-    given = any(one.speed_image is not None for one in slices)
-    if parameters.speed == "region" and parameters.region == "chan_vese" and not given:
-        raise InputError(
-            "fit-chan-vese",
-            "Weights cannot be learned with Chan-Vese speed",
-            "it changes with the front at every step",
-            "Choose thresholds, a probability or edge speed.",
-        )
-    if given and any(one.speed_image is None for one in slices):
-        raise InputError(
-            "fit-speed-mixed", "Some slices have a speed image and some have none", "", "Give it for all or for none."
-        )
-    if parameters.redistance_every > 1:
-        raise InputError(
-            "fit-redistancing",
-            f"Weights cannot be learned with redistancing every {parameters.redistance_every} steps",
-            "",
-            "Set redistance_every to 1 or 0.",
-        )
-
-
-def _with_thresholds(parameters: LevelSetParameters, ready: Sequence[Checked]) -> LevelSetParameters:
-    """Thresholds to start from where none is given: mean and two standard deviations of the accepted voxels."""
-    wanted = parameters.speed == "region" and parameters.region == "threshold"
-    if not wanted or parameters.lower is not None or parameters.upper is not None or ready[0].speed_image is not None:
-        return parameters
-    inside = grey_inside(ready)
-    reach = 2 * max(float(inside.std()), 1e-3 * max(1.0, abs(float(inside.mean()))))
-    return parameters.model_copy(update={"lower": float(inside.mean() - reach), "upper": float(inside.mean() + reach)})
-
-
-def grey_inside(ready: Sequence[Checked]) -> NDArray[np.float64]:
-    """The grey values of all accepted voxels, each slice with the same say."""
-    most = 20_000
-    parts = [one.image[one.inside].astype(np.float64) for one in ready]
-    return np.concatenate([np.sort(part)[np.linspace(0, part.size - 1, min(most, part.size)).astype(int)] for part in parts])
-
-
 def _field(parameters: LevelSetParameters, name: str) -> float:
     return parameters.convection_weight if name == "convection" else float(getattr(parameters, name))
 
 
-def _values_of(
-    parameters: LevelSetParameters, names: Sequence[Learned], ready: Sequence[Checked]
-) -> dict[str, float]:
+def _values_of(parameters: LevelSetParameters, names: Sequence[Learned], ready: Sequence[Checked]) -> dict[str, float]:
     low, high = with_range(ready[0].image, parameters).value_range or (0.0, 0.0)
     edges = dict(zip(("lower", "upper"), thresholds(parameters, (low, high)), strict=True))
     return {name: float(edges[name] or 0.0) if name in edges else _field(parameters, name) for name in names}

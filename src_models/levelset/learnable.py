@@ -64,9 +64,7 @@ def check_names(names: Sequence[str], parameters: LevelSetParameters, *, given_s
     possible = learnable(parameters, given_speed=given_speed)
     for name in names:
         if name not in possible:
-            raise InputError(
-                "fit-name", f"{name} cannot be learned here", "", f"Choose among {', '.join(possible)}."
-            )
+            raise InputError("fit-name", f"{name} cannot be learned here", "", f"Choose among {', '.join(possible)}.")
     return tuple(name for name in possible if not names or name in names)
 
 

@@ -147,8 +147,8 @@ class UnrolledRun:
         if has_lower and has_upper:
             k = sharpness / (upper - lower)
             return (k * (grey - lower)).tanh() + (k * (upper - grey)).tanh() - 1
-        k = sharpness / max((high - low) / 3, SLOWEST)
-        return (k * (grey - lower)).tanh() if has_lower else (k * (upper - grey)).tanh()
+        slope = sharpness / max((high - low) / 3, SLOWEST)
+        return (slope * (grey - lower)).tanh() if has_lower else (slope * (upper - grey)).tanh()
 
     # -- the run
 
@@ -160,10 +160,10 @@ class UnrolledRun:
             voxels = _scaled(self._fields.at_voxels(n), *weights.unbind())
             front = voxels if p.speed_at == "voxel" else _scaled(self._fields.at_front(n), *weights.unbind())
             if isinstance(p.time_step, str):
-                rate = rates(n, voxels, self._unit)
+                bound = rates(n, voxels, self._unit)
                 if self._width is not None:
-                    rate = torch.where(u.abs() < self._width, rate, torch.zeros_like(rate))
-                dt = p.cfl / rate.max().clamp(min=SLOWEST)
+                    bound = torch.where(u.abs() < self._width, bound, torch.zeros_like(bound))
+                dt = p.cfl / bound.max().clamp(min=SLOWEST)
             else:
                 dt = torch.full_like(elapsed, p.time_step)
             if p.time is not None:
