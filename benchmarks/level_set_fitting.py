@@ -31,7 +31,7 @@ from src_models.progress import finish  # noqa: E402
 
 RESULTS = ROOT / "docs" / "level_set_fitting.md"
 CLICK_RADIUS = 4.0
-LEARNING_PATIENTS, TEST_PATIENTS = 6, 24
+LEARNING_PATIENTS, TEST_PATIENTS = 6, 22
 SPACING = (1.0, 1.0)
 RESAMPLINGS = 20_000
 
@@ -211,8 +211,9 @@ def main() -> None:
     if arguments.edge:
         starts["learned edge"] = LevelSetParameters()
     for name, start in starts.items():
-        learned[name] = learn(learning, start, FitParameters(iterations=10))
+        learned[name] = learn(learning, start, FitParameters(iterations=8))
         print(name, shown(learned[name][0].parameters), f"{learned[name][1]:.0f} s", flush=True)
+        print(*learned[name][0].record.result["tried"], sep="\n", flush=True)
     methods: dict[str, Callable[[Patient], LevelSetParameters]] = dict(DEFAULTS)
     for name, (result, _) in learned.items():
         methods[name] = lambda _, found=result.parameters: found

@@ -1,9 +1,8 @@
 """Learn the numbers of the equation from accepted slices, by differentiating through the evolution.
 
 The loss is the mean over the slices of 1 - soft Dice after a run of fixed length (`unrolled`), lowered by Adam (Kingma
-and Ba, 2015) on free numbers (`learnable`). What was found is then tried by plain runs of `evolve` from the same
-starts, beside the parameters that learning started from, and the better of them is the result: an ordinary
-`LevelSetParameters`.
+and Ba, 2015) on free numbers (`learnable`). What was found is tried by plain runs of `evolve` from the same starts,
+beside the parameters that learning started from, and the best of them is the result: an ordinary `LevelSetParameters`.
 """
 
 from __future__ import annotations
@@ -44,6 +43,8 @@ __all__ = ["AcceptedSlice", "FitParameters", "FitProgress", "FitResult", "fit"]
 
 LARGEST_GRADIENT = 1.0
 """One slice whose front is about to leak has a gradient that drowns all others: its length is cut here."""
+SHORT_LIST = 3
+"""So many of the other starts are tried by plain runs."""
 SMALLEST_RATE = 0.02
 """Learning ends when the rate has fallen to this share of its start."""
 
@@ -69,7 +70,7 @@ class FitResult:
     record : Record
         What was done: slices by content, settings, loss curve, Dice of plain runs before and after.
     losses : tuple of float
-        Mean loss over all slices: at the start, then after each iteration; it never rises.
+        Mean loss over all slices where the descent began, then after each iteration; it never rises.
     dice_before, dice_after : tuple of float
         Per slice, of plain runs.
     notes : tuple of str
@@ -126,6 +127,15 @@ def fit(
     return (yield from work.choose())
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """Parameters tried by plain runs: Dice per slice, and the learned numbers."""
+
+    parameters: LevelSetParameters
+    dice: tuple[float, ...]
+    shown: dict[str, float]
+
+
 class _Fit:
     """Everything learning holds between two iterations."""
 
@@ -156,6 +166,7 @@ class _Fit:
         self._inside = grey_inside(ready) if thresholds_are_ours else None
         self._losses: list[float] = []
         self._found: list[tuple[float, Tensor]] = []
+        self._tried: list[_Tried] = []
         self._notes: list[str] = []
         self._iteration = 0
 
@@ -192,20 +203,25 @@ class _Fit:
                 optimiser = _adam(best, rate)
 
     def _screen(self) -> Generator[FitProgress, None, tuple[Tensor, list[Passage]]]:
-        """Begin where the loss is lowest among a few starts: a descent from one place easily ends in a small hollow."""
-        best = self._free.of(self._values)
-        passages = yield from self._run(best)
-        least = _mean_loss(passages)
-        self._take(least, best)
-        others = other_starts(self._values, self._inside) if self._settings.screen else []
-        for values in others:
-            numbers = self._free.of(values)
-            tried = yield from self._run(numbers)
-            if _mean_loss(tried) < least:
-                best, passages, least = numbers, tried, _mean_loss(tried)
-        if least < self._losses[-1]:
-            self._take(least, best)
-        return best, passages
+        """Begin at the best of a few starts: a descent from one place easily ends in a small hollow.
+
+        The loss makes a short list of them, plain runs choose: what the computed grid forgives, such as a seed that
+        vanishes in noise, they do not.
+        """
+        starts = [self._free.of(self._values)]
+        if self._settings.screen:
+            starts += [self._free.of(values) for values in other_starts(self._values, self._inside)]
+        ran = []
+        for numbers in starts:
+            ran.append((yield from self._run(numbers)))
+        order = sorted(range(1, len(starts)), key=lambda k: _mean_loss(ran[k]))
+        chosen, highest = 0, -1.0
+        for k in (0, *order[:SHORT_LIST]):
+            found = yield from self._try(self.start if k == 0 else self._parameters_of(starts[k]))
+            if found > highest:
+                chosen, highest = k, found
+        self._take(_mean_loss(ran[chosen]), starts[chosen])
+        return starts[chosen], ran[chosen]
 
     def _take(self, loss: float, numbers: Tensor) -> None:
         self._losses.append(loss)
@@ -250,37 +266,37 @@ class _Fit:
     # -- choosing
 
     def choose(self) -> Generator[FitProgress, None, FitResult]:
-        """Try the best numbers found by plain runs beside those of the start; take the best."""
-        before = yield from self._plain_runs(self.start)
-        best, after = self.start, before
-        for numbers in self._candidates():
-            candidate = self._parameters_of(numbers)
-            tried = yield from self._plain_runs(candidate)
-            if np.mean(tried) > np.mean(after):
-                best, after = candidate, tried
-        if best is self.start:
+        """Try what the descent found by plain runs; the best of all that was tried is the result."""
+        before = self._tried[0]
+        steps = len(self._found) - 1
+        for k in dict.fromkeys((steps, steps // 2)):
+            if k > 0:
+                yield from self._try(self._parameters_of(self._found[k][1]))
+        best = max(self._tried, key=lambda one: float(np.mean(one.dice)))
+        if best is before:
             self._note("Nothing better was found than the parameters that learning started from.")
         result = FitResult(
-            parameters=best,
-            record=self._record(best, before, after),
+            parameters=best.parameters,
+            record=self._record(best),
             losses=tuple(self._losses),
-            dice_before=tuple(before),
-            dice_after=tuple(after),
+            dice_before=before.dice,
+            dice_after=best.dice,
             notes=tuple(self._notes),
         )
-        last = {str(name): float(_field(best, name)) for name in self._names}
-        yield self._progress("fit", 1.0, last, message=_summary(before, after))
+        yield self._progress("fit", 1.0, best.shown, message=_summary(before.dice, best.dice))
         return result
 
-    def _candidates(self) -> list[Tensor]:
-        """The last, the middle and the first of what lowered the loss; neighbours would tell little."""
-        lowered = [numbers for _, numbers in self._found[1:]]
-        count = len(lowered)
-        return [lowered[k] for k in dict.fromkeys((count - 1, count // 2, 0)) if lowered]
-
-    def _plain_runs(self, parameters: LevelSetParameters) -> Generator[FitProgress, None, list[float]]:
-        found = []
+    def _try(self, parameters: LevelSetParameters) -> Generator[FitProgress, None, float]:
+        """Mean Dice of plain runs, kept with all that was tried."""
         shown = {str(name): float(_field(parameters, name)) for name in self._names}
+        dice = yield from self._plain_runs(parameters, shown)
+        self._tried.append(_Tried(parameters, tuple(dice), shown))
+        return float(np.mean(dice))
+
+    def _plain_runs(
+        self, parameters: LevelSetParameters, shown: Mapping[str, float]
+    ) -> Generator[FitProgress, None, list[float]]:
+        found = []
         for given, ready in zip(self._given, self._ready, strict=True):
             run = evolve(given.image, given.start, given.spacing, parameters, given.speed_image)
             while True:
@@ -289,8 +305,8 @@ class _Fit:
                 except StopIteration as end:
                     found.append(_dice(end.value.mask, ready.inside))
                     break
-                share = self._settings.iterations / (self._settings.iterations + 1)
-                yield self._progress("check", share, shown, message="Trying what was learned by plain runs")
+                share = self._iteration / (self._settings.iterations + 1)
+                yield self._progress("check", share, shown, message="Trying these numbers by plain runs")
         return found
 
     def _parameters_of(self, numbers: Tensor) -> LevelSetParameters:
@@ -319,7 +335,7 @@ class _Fit:
     def _name(self, number: int) -> str:
         return self._given[number].name or f"slice {number + 1}"
 
-    def _record(self, best: LevelSetParameters, before: Sequence[float], after: Sequence[float]) -> Record:
+    def _record(self, best: _Tried) -> Record:
         slices = [
             {
                 "image": content_hash(np.asarray(one.image)),
@@ -339,12 +355,13 @@ class _Fit:
             parameters=self.start.model_dump(mode="json"),
             inputs={"slices": slices, "settings": self._settings.model_dump(mode="json")},
             result={
-                "parameters": best.model_dump(mode="json"),
+                "parameters": best.parameters.model_dump(mode="json"),
                 "learned": list(self._names),
                 "losses": self._losses,
                 "iterates": [self._plain(numbers) for _, numbers in self._found],
-                "dice_before": list(before),
-                "dice_after": list(after),
+                "dice_before": list(self._tried[0].dice),
+                "dice_after": list(best.dice),
+                "tried": [{**one.shown, "dice": list(one.dice)} for one in self._tried],
             },
             versions=versions("torch", "scipy"),
             device=self._device,
