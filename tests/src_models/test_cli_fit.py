@@ -33,7 +33,7 @@ def folders(tmp_path: Path, names: str = "abc") -> tuple[Path, Path, Path]:
     for folder in made:
         folder.mkdir()
     for name in names:
-        disc = picture(ball(SHAPE, H, 9.0, CENTRES[name]), H, 0.0, 0, blur_voxels=1.5)
+        disc = picture(ball(SHAPE, H, 9.0, CENTRES[name]), H, 0.0, 0, blur_voxels=0.6)
         ring = picture(ball(SHAPE, H, 14.0, CENTRES[name]), H, 3.0, ord(name), blur_voxels=1.5)
         grey = np.clip(disc + 0.5 * ring - 60, 0, 255)
         for folder, array in zip(made, (grey, body(name, 9.0), body(name, 4.0)), strict=True):
@@ -42,7 +42,7 @@ def folders(tmp_path: Path, names: str = "abc") -> tuple[Path, Path, Path]:
 
 
 REGION = ["--speed", "region", "--lower", "74", "--upper", "400"]
-QUICK = ["--iterations", "6", "--rate", "0.25", "--unrolled-steps", "60"]
+QUICK = ["--iterations", "5", "--rate", "0.4", "--unrolled-steps", "60"]
 
 
 def rows_of(table: Path) -> list[dict[str, str]]:
