@@ -85,11 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
+    parameters = chosen_parameters(arguments)
     if arguments.image.is_dir():
         from src_models.cli import evolve_folder
 
-        return evolve_folder.run(arguments)
-    parameters = chosen_parameters(arguments)
+        return evolve_folder.run(arguments, lambda own: _row(own, parameters))
     job = prepare(arguments, parameters)
     began = time.perf_counter()
     result = drive(job.start(), json_lines=arguments.json, keep_partial=arguments.keep_partial)
@@ -215,6 +215,23 @@ def drive(
             if interrupted():
                 work.close()
                 return state.result()
+
+
+def _row(arguments: argparse.Namespace, parameters: LevelSetParameters) -> dict[str, Any]:
+    """Run and save one image of a folder; how it ended, as cells of a table."""
+    job = prepare(arguments, parameters)
+    result = drive(job.start(), json_lines=arguments.json, keep_partial=arguments.keep_partial)
+    record = job.target.save(job.frame, result)
+    millilitres = record.result.get("volume_ml") if job.frame.volume.grid.spacing_known else None
+    return {
+        "outcome": result.stop_reason,
+        "mask": job.target.out.name,
+        "steps": result.iteration,
+        "time": f"{result.time:.4g}",
+        "volume_ml": "" if millilitres is None else f"{millilitres:.4g}",
+        "voxels": int(result.mask.sum()),
+        "message": " ".join(result.notes),
+    }
 
 
 def summary(job: Job, result: LevelSetResult, seconds: float) -> list[str]:

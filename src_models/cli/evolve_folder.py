@@ -11,13 +11,12 @@ import csv
 import io
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src_models.cli import evolve, outputs, report
+from src_models.cli import outputs, report
 from src_models.errors import FileError, InputError, LsnetError, SaveError
-from src_models.levelset.parameters import LevelSetParameters
 from src_models.record import SUFFIX, record_path
 
 TABLE = "outcomes.csv"
@@ -28,9 +27,16 @@ _PAIRED = ("seeds", "walls", "pins", "speed_image")
 """Inputs that may be a folder: then each image takes the file of its own name."""
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run every image of the folder; the table is complete after each of them."""
-    parameters = evolve.chosen_parameters(arguments)
+def run(arguments: argparse.Namespace, one: Callable[[argparse.Namespace], Mapping[str, Any]]) -> int:
+    """Run every image of the folder; the table is complete after each of them.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        The words of ``lsnet evolve``, with folders.
+    one : callable
+        Runs the words for one image, saves what it gives, and tells the cells of its row.
+    """
     images = images_in(arguments.image)
     folder = _made_ready(arguments)
     rows: list[dict[str, Any]] = []
@@ -48,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
                     "Rename one of them.",
                 )
             taken.add(name)
-            row |= _one(_for_image(arguments, image, folder), parameters)
+            row |= one(_for_image(arguments, image, folder))
         except LsnetError as error:
             row |= {"outcome": "failed", "message": " ".join(str(error).split())}
         except MemoryError:
@@ -161,22 +167,6 @@ def _for_image(arguments: argparse.Namespace, image: Path, folder: Path) -> argp
         if path is not None and path.is_dir():
             own[what] = partner(path, image, what.replace("_", " "))
     return argparse.Namespace(**(vars(arguments) | own))
-
-
-def _one(arguments: argparse.Namespace, parameters: LevelSetParameters) -> dict[str, Any]:
-    job = evolve.prepare(arguments, parameters)
-    result = evolve.drive(job.start(), json_lines=arguments.json, keep_partial=arguments.keep_partial)
-    record = job.target.save(job.frame, result)
-    millilitres = record.result.get("volume_ml") if job.frame.volume.grid.spacing_known else None
-    return {
-        "outcome": result.stop_reason,
-        "mask": job.target.out.name,
-        "steps": result.iteration,
-        "time": f"{result.time:.4g}",
-        "volume_ml": "" if millilitres is None else f"{millilitres:.4g}",
-        "voxels": int(result.mask.sum()),
-        "message": " ".join(result.notes),
-    }
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> bytes:
