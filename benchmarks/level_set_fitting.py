@@ -5,7 +5,8 @@ Writes ``docs/level_set_fitting.md``; every figure there comes from here. Takes 
     python benchmarks/level_set_fitting.py FOLDER
 
 FOLDER holds ``images/pPPP_sSSS.png`` and ``labels/pPPP_sSSS.png``, several slices a patient (PPP). Without the liver
-slices of the Medical Segmentation Decathlon the six of ``sample_data/liver_slices`` show how it works.
+slices of the Medical Segmentation Decathlon the six of ``sample_data/liver_slices`` show how it works; the page is not
+written then.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from src_models.levelset.initial import Seeds, Sphere  # noqa: E402
 from src_models.progress import finish  # noqa: E402
 
 RESULTS = ROOT / "docs" / "level_set_fitting.md"
+SAMPLES = ROOT / "sample_data" / "liver_slices"
 CLICK_RADIUS = 4.0
 LEARNING_PATIENTS, TEST_PATIENTS = 6, 22
 SPACING = (1.0, 1.0)
@@ -227,9 +229,9 @@ of them found. The best row was taken.
 def main() -> None:
     """Learn, test, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "sample_data" / "liver_slices")
+    parser.add_argument("folder", type=Path, nargs="?", default=SAMPLES)
     parser.add_argument("--edge", action="store_true", help="Learn edge speed too; twice as long.")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="The page to write. Default: docs/level_set_fitting.md, with FOLDER.")
     arguments = parser.parse_args()
     patients = patients_of(arguments.folder)
     stride = max(2, len(patients) // LEARNING_PATIENTS)
@@ -252,7 +254,9 @@ def main() -> None:
             spent[name] += took / len(tests)
         print(patient.name, *(f"{scores[name][-1]:.3f}" for name in methods), sep="  ", flush=True)
     text = page(learned, learning, tests, {name: np.array(found) for name, found in scores.items()}, spent)
-    arguments.out.write_text(text, encoding="utf-8")
+    out = arguments.out or (None if arguments.folder == SAMPLES else RESULTS)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
     print(text)
 
 
