@@ -1,0 +1,258 @@
+"""The best that other programs make of a real case: every setting of a stated grid, and the best moment of each run.
+
+None of these programs has a rule that stops them where a structure ends. They are given the moment at which their mask
+is closest to the reference, which no user can know: their figures are the most that can be had.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_models.levelset import LevelSetParameters
+from src_models.levelset.initial import from_seeds
+from src_models.levelset.speed import blurred, speed_image
+from tests.real_cases import RealCase
+from tests.scenes import dice
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """What came out of a search.
+
+    Attributes
+    ----------
+    setting : str
+        The winner, in words.
+    dice : float
+        With the reference.
+    seconds : float
+        Of one run with the winner, speed image included.
+    mask : ndarray of bool
+        What it found.
+    """
+
+    setting: str
+    dice: float
+    seconds: float
+    mask: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Try:
+    """One setting.
+
+    Attributes
+    ----------
+    setting : str
+        In words.
+    path : callable
+        Gives masks on the way, each with the count of iterations.
+    final : callable
+        The mask after a count of iterations, in one go: what is timed.
+    """
+
+    setting: str
+    path: Callable[[], Iterator[tuple[int, Array]]]
+    final: Callable[[int], Array]
+
+
+def search(case: RealCase, tries: Sequence[Try]) -> Best:
+    """The best setting at its best moment, then run once more in one go for its seconds."""
+    moments = []
+    for number, attempt in enumerate(tries):
+        shares = [(dice(mask, case.reference_mask), count) for count, mask in attempt.path()]
+        best, count = max(shares, default=(0.0, 1))
+        moments.append((best, -number, count))
+    _, number, count = max(moments)
+    chosen = tries[-number]
+    begin = time.perf_counter()
+    mask = chosen.final(count)
+    seconds = time.perf_counter() - begin
+    return Best(f"{chosen.setting}, {count} iterations", dice(mask, case.reference_mask), seconds, mask)
+
+
+def start_level_set(case: RealCase) -> Array:
+    """Distance in mm to the clicked balls, positive inside."""
+    return from_seeds(case.seeds, case.array.shape, case.spacing)[0]
+
+
+def _edge(case: RealCase, sigma: float, share: float) -> Array:
+    """The edge image that ours reads too."""
+    parameters = LevelSetParameters(speed="edge", sigma=sigma, contrast=case.contrast * share)
+    return speed_image(case.array, case.spacing, parameters)
+
+
+def _smooth(case: RealCase, sigma: float) -> Array:
+    image = case.array.astype(np.float32)
+    return blurred(image, case.spacing, sigma) if sigma > 0 else image
+
+
+def _limits(case: RealCase) -> tuple[float, float]:
+    lowest, highest = float(case.array.min()), float(case.array.max())
+    return (lowest if case.lower is None else case.lower, highest if case.upper is None else case.upper)
+
+
+# -- SimpleITK
+
+
+def _sitk_run(make: Callable[[], tuple[Any, Any]], case: RealCase, start: Array, iterations: int) -> Array:
+    import SimpleITK
+
+    program, feature = make()
+    program.SetMaximumRMSError(0.0)
+    program.SetNumberOfIterations(iterations)
+    level_set = SimpleITK.GetImageFromArray(np.ascontiguousarray(start, dtype=np.float32))
+    level_set.SetSpacing(feature.GetSpacing())
+    return np.asarray(SimpleITK.GetArrayFromImage(program.Execute(level_set, feature)))
+
+
+def _sitk_try(setting: str, case: RealCase, program: Callable[[], Any], feature: Callable[[], Array]) -> Try:
+    import SimpleITK
+
+    start = -start_level_set(case)
+    chunk, chunks = (20, 30) if case.array.ndim == 3 else (100, 20)
+
+    def make() -> tuple[Any, Any]:
+        image = SimpleITK.GetImageFromArray(np.ascontiguousarray(feature(), dtype=np.float32))
+        image.SetSpacing([float(h) for h in case.spacing[::-1]])
+        return program(), image
+
+    def path() -> Iterator[tuple[int, Array]]:
+        filter_and_feature = make()
+        phi = start
+        for number in range(1, chunks + 1):
+            phi = _sitk_run(lambda: filter_and_feature, case, phi, chunk)
+            if not (phi < 0).any() or (phi < 0).all():
+                return
+            yield number * chunk, phi < 0
+
+    return Try(setting, path, lambda count: _sitk_run(make, case, start, count) < 0)
+
+
+def simpleitk_tries(case: RealCase) -> list[Try]:
+    """24 settings: thresholds, geodesic active contour, shape detection, 8 each."""
+    import SimpleITK
+
+    lower, upper = _limits(case)
+
+    def threshold(curvature: float) -> Any:
+        program = SimpleITK.ThresholdSegmentationLevelSetImageFilter()
+        program.SetLowerThreshold(lower)
+        program.SetUpperThreshold(upper)
+        program.SetPropagationScaling(1.0)
+        program.SetCurvatureScaling(curvature * (upper - lower) / 2)
+        return program
+
+    def geodesic(curvature: float) -> Any:
+        program = SimpleITK.GeodesicActiveContourLevelSetImageFilter()
+        program.SetPropagationScaling(1.0)
+        program.SetCurvatureScaling(curvature)
+        program.SetAdvectionScaling(2.0)
+        return program
+
+    def shape(curvature: float) -> Any:
+        program = SimpleITK.ShapeDetectionLevelSetImageFilter()
+        program.SetPropagationScaling(1.0)
+        program.SetCurvatureScaling(curvature)
+        return program
+
+    tries = []
+    for blur, curvature in itertools.product((0.0, 1.0), (0.05, 0.2, 1.0, 3.0)):
+        name = f"ThresholdSegmentation, blur {blur:g}, curvature {curvature:g}"
+        tries.append(
+            _sitk_try(name, case, lambda c=curvature: threshold(c), lambda b=blur: _smooth(case, b))  # type: ignore[misc]
+        )
+    for program, label in ((geodesic, "GeodesicActiveContour"), (shape, "ShapeDetection")):
+        for sigma, share, curvature in itertools.product((1.0, 2.0), (0.5, 1.0), (0.2, 1.0)):
+            name = f"{label}, sigma {sigma:g}, edge x {share:g}, curvature {curvature:g}"
+            tries.append(
+                _sitk_try(
+                    name,
+                    case,
+                    lambda c=curvature, p=program: p(c),  # type: ignore[misc]
+                    lambda s=sigma, e=share: _edge(case, s, e),  # type: ignore[misc]
+                )
+            )
+    return tries
+
+
+# -- scikit-image
+
+
+def _morphological_try(
+    setting: str, case: RealCase, run: Callable[[Array, int, Callable[[Array], None]], Array]
+) -> Try:
+    start = (start_level_set(case) > 0).astype(np.int8)
+    most = 120 if case.array.ndim == 3 else 250
+
+    def path() -> Iterator[tuple[int, Array]]:
+        masks: list[tuple[int, Array]] = []
+        wanted = range(0, most + 1, 4)
+        count = itertools.count()
+
+        def keep(level_set: Array) -> None:
+            now = next(count)
+            if now in wanted and now > 0:
+                masks.append((now, np.packbits(level_set > 0)))
+
+        run(start, most, keep)
+        for now, packed in masks:
+            yield now, np.unpackbits(packed, count=start.size).reshape(start.shape).astype(bool)
+
+    return Try(setting, path, lambda count: run(start, count, lambda _: None) > 0)
+
+
+def scikit_image_tries(case: RealCase) -> list[Try]:
+    """24 settings: 16 of the geodesic active contour, on its own edge image and on ours, 8 of Chan-Vese."""
+    from skimage.segmentation import (
+        inverse_gaussian_gradient,
+        morphological_chan_vese,
+        morphological_geodesic_active_contour,
+    )
+
+    lower, upper = _limits(case)
+    reach = 2 * (upper - lower)
+    window = (max(lower - reach, float(case.array.min())), min(upper + reach, float(case.array.max())))
+
+    def edge(kind: str, sigma: float) -> Array:
+        if kind == "ours":
+            return _edge(case, sigma, 1.0)
+        scaled = (np.clip(case.array, *window).astype(np.float32) - window[0]) / (window[1] - window[0])
+        return np.asarray(inverse_gaussian_gradient(scaled, alpha=100.0, sigma=sigma))
+
+    def membership(blur: float) -> Array:
+        parameters = LevelSetParameters(speed="region", lower=case.lower, upper=case.upper)
+        return speed_image(_smooth(case, blur), case.spacing, parameters)
+
+    tries = []
+    for kind, sigma, smoothing, threshold in itertools.product(
+        ("inverse_gaussian_gradient", "ours"), (1.0, 2.0), (1, 3), ("auto", 0.5)
+    ):
+
+        def geodesic(start: Array, count: int, keep: Any, k=kind, s=sigma, m=smoothing, t=threshold) -> Array:  # type: ignore[no-untyped-def]
+            return np.asarray(
+                morphological_geodesic_active_contour(
+                    edge(k, s), count, start, smoothing=m, threshold=t, balloon=1, iter_callback=keep
+                )
+            )
+
+        name = f"morphological GAC, edge image {kind}, sigma {sigma:g}, smoothing {smoothing}, threshold {threshold}"
+        tries.append(_morphological_try(name, case, geodesic))
+    for kind, blur, smoothing in itertools.product(("grey values", "membership"), (0.0, 1.0), (1, 3)):
+
+        def chan_vese(start: Array, count: int, keep: Any, k=kind, b=blur, m=smoothing) -> Array:  # type: ignore[no-untyped-def]
+            image = membership(b) if k == "membership" else np.clip(_smooth(case, b), *window)
+            return np.asarray(morphological_chan_vese(image, count, start, smoothing=m, iter_callback=keep))
+
+        name = f"morphological Chan-Vese on {kind}, blur {blur:g}, smoothing {smoothing}"
+        tries.append(_morphological_try(name, case, chan_vese))
+    return tries
