@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_models.levelset import LevelSetParameters
+from src_models.levelset import LevelSetParameters, evolve
 from src_models.levelset.initial import from_seeds
 from src_models.levelset.speed import blurred, speed_image
+from src_models.progress import finish
 from tests.real_cases import RealCase
 from tests.scenes import dice
 
@@ -101,7 +102,98 @@ def _limits(case: RealCase) -> tuple[float, float]:
     return (lowest if case.lower is None else case.lower, highest if case.upper is None else case.upper)
 
 
+# -- ours
+
+
+@dataclass(frozen=True, eq=False)
+class OwnStop:
+    """One run of ours to its own stop, and the best moment on the way, which no user can know.
+
+    Attributes
+    ----------
+    parameters : LevelSetParameters
+        What was set.
+    dice, best_moment : float
+        With the reference: where it stopped, and the largest on the way.
+    stop_reason : str
+        Why it stopped.
+    seconds : float
+        Of a run without looking at it.
+    mask : ndarray of bool
+        Where it stopped.
+    """
+
+    parameters: LevelSetParameters
+    dice: float
+    best_moment: float
+    stop_reason: str
+    seconds: float
+    mask: Array
+
+
+def our_settings(case: RealCase) -> list[LevelSetParameters]:
+    """24 settings: 12 of region speed, 12 of edge speed."""
+    region = [
+        case.parameters(speed="region", curvature=curvature, smoothness=smoothness)
+        for curvature, smoothness in itertools.product((0.2, 1.0, 2.0, 3.0), (1.0, 3.0))
+    ]
+    region += [
+        case.parameters(speed="region", curvature=curvature, convection=convection, contrast=case.contrast)
+        for curvature, convection in itertools.product((0.2, 1.0), (1.0, 3.0))
+    ]
+    edge = [
+        case.parameters(speed="edge", sigma=sigma, contrast=case.contrast * share, curvature=curvature)
+        for sigma, share, curvature in itertools.product((1.0, 2.0), (0.5, 1.0), (0.2, 1.0))
+    ]
+    edge += [
+        case.parameters(speed="edge", sigma=sigma, curvature=curvature, convection=0.0)
+        for sigma, curvature in itertools.product((1.0, 2.0), (0.2, 1.0))
+    ]
+    return region + edge
+
+
+def watched_run(case: RealCase, parameters: LevelSetParameters, every: int = 10) -> OwnStop:
+    """Run to the end, looking at the mask now and then; its seconds are not worth telling."""
+    best = 0.0
+    work = evolve(case.array, case.seeds, case.spacing, parameters)
+    begin = time.perf_counter()
+    while True:
+        try:
+            state = next(work)
+        except StopIteration as end:
+            result = end.value
+            break
+        if state.iteration % every == 0:
+            best = max(best, dice(state.level_set > 0, case.reference_mask))
+    share = dice(result.mask, case.reference_mask)
+    seconds = time.perf_counter() - begin
+    return OwnStop(parameters, share, max(best, share), result.stop_reason, seconds, result.mask)
+
+
+def timed_run(case: RealCase, parameters: LevelSetParameters, best_moment: float) -> OwnStop:
+    """The same run for its seconds."""
+    begin = time.perf_counter()
+    result = finish(evolve(case.array, case.seeds, case.spacing, parameters))
+    seconds = time.perf_counter() - begin
+    share = dice(result.mask, case.reference_mask)
+    return OwnStop(parameters, share, best_moment, result.stop_reason, seconds, result.mask)
+
+
+def search_ours(case: RealCase) -> tuple[OwnStop, float]:
+    """The setting that is best where it stops by itself, and the best moment of all runs of the grid."""
+    runs = [watched_run(case, parameters) for parameters in our_settings(case)]
+    chosen = max(runs, key=lambda run: run.dice)
+    return timed_run(case, chosen.parameters, chosen.best_moment), max(run.best_moment for run in runs)
+
+
 # -- SimpleITK
+
+
+def _pace(case: RealCase) -> tuple[int, int]:
+    """Iterations between two looks, and looks: thick slices make small time steps."""
+    if case.array.ndim == 2:
+        return 100, 20
+    return (80, 30) if max(case.spacing) > 3 * min(case.spacing) else (20, 30)
 
 
 def _sitk_run(make: Callable[[], tuple[Any, Any]], case: RealCase, start: Array, iterations: int) -> Array:
@@ -119,7 +211,7 @@ def _sitk_try(setting: str, case: RealCase, program: Callable[[], Any], feature:
     import SimpleITK
 
     start = -start_level_set(case)
-    chunk, chunks = (20, 30) if case.array.ndim == 3 else (100, 20)
+    chunk, chunks = _pace(case)
 
     def make() -> tuple[Any, Any]:
         image = SimpleITK.GetImageFromArray(np.ascontiguousarray(feature(), dtype=np.float32))
