@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from src_models.levelset.parameters import LevelSetParameters, paper_preset
 
 if TYPE_CHECKING:
-    from src_models.levelset.evolution import Constraints, LevelSetResult, LevelSetState, evolve
+    from src_models.levelset.evolution import Constraints, LevelSetResult, LevelSetState, Resume, evolve
 
-__all__ = ["Constraints", "LevelSetParameters", "LevelSetResult", "LevelSetState", "evolve", "paper_preset"]
+__all__ = ["Constraints", "LevelSetParameters", "LevelSetResult", "LevelSetState", "Resume", "evolve", "paper_preset"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,15 +12,15 @@ from src_models.errors import InputError
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.run import Run
-from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState
+from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.record import Change, Record, StoredArray, content_hash
 
-__all__ = ["REASONS", "Constraints", "LevelSetResult", "LevelSetState", "evolve", "replay"]
+__all__ = ["REASONS", "Constraints", "LevelSetResult", "LevelSetState", "Resume", "evolve", "replay"]
 
 
 def evolve(
     image: NDArray[Any],
-    initial: NDArray[Any] | Seeds,
+    initial: NDArray[Any] | Seeds | Resume,
     spacing: Sequence[float],
     parameters: LevelSetParameters,
     speed_image: NDArray[Any] | None = None,
@@ -35,8 +35,9 @@ def evolve(
     ----------
     image : ndarray of shape (z, y, x) or (y, x)
         Grey values, any real type.
-    initial : ndarray or Seeds
-        Labels (bool or integer; anything but 0 is inside), u itself (float, > 0 inside), or seeds in mm.
+    initial : ndarray, Seeds or Resume
+        Labels (bool or integer; anything but 0 is inside), u itself (float, > 0 inside), seeds in mm, or a moment of
+        another run to go on from as it is.
     spacing : sequence of float
         mm per array axis, in array order.
     parameters : LevelSetParameters
@@ -128,7 +129,9 @@ def replay(
     return state.result()
 
 
-def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds:
+def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:
+    if "resume" in stored:
+        return Resume(StoredArray(**stored["resume"]).array(), int(stored["iteration"]), float(stored["time"]))
     if "seeds" in stored:
         return Seeds(**stored["seeds"])
     return StoredArray(**stored["array"]).array()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,35 @@ def _power(values: Tensor, exponent: float) -> Tensor:
     return values.sign() * values.abs() ** exponent
 
 
-class SpeedFields:
-    """S, W and v of a run, ready to be read at any front.
+@dataclass(frozen=True, eq=False)
+class SpeedImages:
+    """What the image gives to the equation, as arrays of its shape.
+
+    Attributes
+    ----------
+    primary : ndarray
+        g (edge mode) or s (region mode); where it follows the means, zeros until the front is known.
+    edge : ndarray or None
+        g where a term needs it; in edge mode the primary image itself.
+    pull : ndarray or None
+        The g whose gradient the convection follows, blurred by `convection_sigma`; None without convection.
+    follows : ndarray or None
+        The image whose means make s anew in every step (Chan-Vese); None otherwise.
+    """
+
+    primary: NDArray[Any]
+    edge: NDArray[Any] | None
+    pull: NDArray[Any] | None
+    follows: NDArray[Any] | None
+
+
+def speed_images(
+    image: NDArray[Any],
+    spacing: Sequence[float],
+    parameters: LevelSetParameters,
+    given: NDArray[Any] | None = None,
+) -> SpeedImages:
+    """The speed images of a run.
 
     Parameters
     ----------
@@ -42,67 +70,81 @@ class SpeedFields:
         mm per array axis.
     parameters : LevelSetParameters
         With its value range filled in.
-    speed_image : ndarray or None
+    given : ndarray, optional
         Replaces the computed g or s.
+    """
+    in_edge_mode = parameters.speed == "edge"
+    follows = not in_edge_mode and parameters.region == "chan_vese" and given is None
+    if given is not None:
+        primary = given
+    elif follows:
+        primary = np.zeros_like(image)
+    else:
+        primary = speed_room.speed_image(image, spacing, parameters)
+    weighted = parameters.convection_weight > 0
+    edge: NDArray[Any] | None = None
+    if in_edge_mode:
+        edge = primary
+    elif parameters.curvature_power > 0 or weighted:
+        edge = speed_room.edge_indicator(image, spacing, parameters)
+    pull: NDArray[Any] | None = None
+    if weighted and edge is not None:
+        sigma = parameters.convection_sigma
+        pull = speed_room.blurred(edge, spacing, sigma) if sigma > 0 else edge
+    return SpeedImages(primary, edge, pull, image if follows else None)
+
+
+class SpeedFields:
+    """S, W and v of a run, ready to be read at any front.
+
+    Parameters
+    ----------
+    images : SpeedImages
+        Of the run.
+    spacing : sequence of float
+        mm per array axis.
+    parameters : LevelSetParameters
+        Of the run.
     like : Tensor
         An empty tensor of the type and device to work in.
     """
 
     def __init__(
         self,
-        image: NDArray[Any],
+        images: SpeedImages,
         spacing: Sequence[float],
         parameters: LevelSetParameters,
-        speed_image: NDArray[Any] | None,
         like: Tensor,
     ) -> None:
-        self._image = image
         self._spacing = tuple(spacing)
         self._parameters = parameters
-        self._given = speed_image
         self._like = like
         self._walls: Tensor | None = None
-        weighted = parameters.convection_weight > 0
-        self._needs_edge = parameters.speed == "edge" or parameters.curvature_power > 0 or weighted
-        self.follows_the_means = (
-            parameters.speed == "region" and parameters.region == "chan_vese" and speed_image is None
-        )
-        primary = self._start_image()
-        edge: Tensor | None = None
-        if self._needs_edge:
-            edge = (
-                primary
-                if parameters.speed == "edge"
-                else self._tensor(speed_room.edge_indicator(image, spacing, parameters))
-            )
-        columns = [primary] if parameters.speed == "edge" or edge is None else [primary, edge]
+        self._needs_edge = images.edge is not None
+        self._follows = images.follows
+        self.follows_the_means = images.follows is not None
+        columns = [self._tensor(images.primary)]
+        if images.edge is not None and images.edge is not images.primary:
+            columns.append(self._tensor(images.edge))
         self._slopes_from = len(columns)
-        if weighted and edge is not None:
-            columns += self._slopes(edge)
+        if images.pull is not None:
+            columns += self._slopes(self._tensor(images.pull))
         self._table = torch.stack([column.reshape(-1) for column in columns], dim=1).contiguous()
-
-    def _start_image(self) -> Tensor:
-        if self._given is not None:
-            return self._tensor(self._given)
-        if self.follows_the_means:
-            return self._tensor(np.zeros_like(self._image))
-        return self._tensor(speed_room.speed_image(self._image, self._spacing, self._parameters))
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._like)
 
     def _slopes(self, edge: Tensor) -> list[Tensor]:
-        """D0_d g per array axis, of g blurred by `convection_sigma`."""
-        if self._parameters.convection_sigma > 0:
-            smooth = speed_room.blurred(edge.cpu().numpy(), self._spacing, self._parameters.convection_sigma)
-            edge = self._tensor(smooth)
+        """D0_d g per array axis."""
         n = around(edge, self._spacing)
         return [central(n, axis) if axis in n.axes else torch.zeros_like(edge) for axis in range(edge.ndim)]
 
     def follow_means(self, occupancy: Tensor) -> None:
         """Renew the Chan-Vese speed from the share of each voxel that is inside now."""
-        shares = occupancy.cpu().numpy().astype(self._image.dtype)
-        fresh = self._tensor(speed_room.chan_vese_speed(self._image, shares, self._spacing, self._parameters))
+        if self._follows is None:
+            return
+        shares = occupancy.cpu().numpy().astype(self._follows.dtype)
+        fresh = self._tensor(speed_room.chan_vese_speed(self._follows, shares, self._spacing, self._parameters))
         self._table[:, 0] = fresh.reshape(-1)
         if self._walls is not None:
             self._table[:, 0][self._walls] = 0

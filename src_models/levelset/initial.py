@@ -54,8 +54,12 @@ def band_width(spacing: Sequence[float], shape: Sequence[int], band: float) -> f
 
 
 def from_seeds(
-    seeds: Seeds, shape: Sequence[int], spacing: Sequence[float], band_width_mm: float | None = None
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    seeds: Seeds,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    band_width_mm: float | None = None,
+    dtype: str = "float64",
+) -> tuple[NDArray[Any], tuple[str, ...]]:
     """u of spheres and strokes: radius minus distance, the maximum over all, in mm.
 
     Parameters
@@ -66,11 +70,13 @@ def from_seeds(
         Of the array; mm.
     band_width_mm : float, optional
         Clip to +-w; then only the surroundings of each seed are computed. Without it, distances are exact everywhere.
+    dtype : str
+        "float32" or "float64".
 
     Returns
     -------
     u : ndarray
-        float64.
+        Of that type.
     notes : tuple of str
         A seed too small to cover a voxel claims its nearest one; that is said here.
 
@@ -87,7 +93,7 @@ def from_seeds(
         raise InputError(
             "seeds-none", "There is no seed", "", "Click a point, paint a label or draw a line inside the structure."
         )
-    u = np.full(tuple(shape), -np.inf if band_width_mm is None else -band_width_mm)
+    u = np.full(tuple(shape), -np.inf if band_width_mm is None else -band_width_mm, dtype)
     smallest = min((h for h, n in zip(spacing, shape, strict=True) if n > 1), default=min(spacing))
     notes: list[str] = []
     for points, radius in drawn:
@@ -97,12 +103,14 @@ def from_seeds(
         axes = [np.arange(part.start, part.stop) * h for part, h in zip(box, spacing, strict=True)]
         grid = np.meshgrid(*axes, indexing="ij", sparse=True)
         distance = _distance_to_polyline(grid, points)
-        np.maximum(u[box], radius - distance, out=u[box])
+        np.maximum(u[box], (radius - distance).astype(u.dtype), out=u[box])
         nearest = tuple(int(np.clip(round(x / h), 0, n - 1)) for x, h, n in zip(points[0], spacing, shape, strict=True))
         if u[nearest] <= 0 and not (distance < radius).any():
             u[nearest] = max(u[nearest], 0.5 * smallest)
             notes.append(f"A seed of radius {radius:g} mm covers no voxel; it claims the nearest one.")
-    return (u if band_width_mm is None else np.clip(u, -band_width_mm, band_width_mm)), tuple(notes)
+    if band_width_mm is not None:
+        np.clip(u, -band_width_mm, band_width_mm, out=u)
+    return u, tuple(notes)
 
 
 def _check_inside(points: Sequence[Sequence[float]], shape: Sequence[int], spacing: Sequence[float]) -> None:
@@ -184,6 +192,43 @@ def check_labels(initial: NDArray[Any], shape: Sequence[int]) -> None:
         raise InputError(
             "seeds-full", "The seeds fill the whole image", "there is no front to move", "Erase some of them."
         )
+
+
+def ready_level_set(level_set: NDArray[Any], shape: Sequence[int], dtype: str, width: float | None) -> NDArray[Any]:
+    """u of another moment, checked and otherwise as it is.
+
+    Parameters
+    ----------
+    level_set : ndarray
+        u, positive inside.
+    shape : sequence of int
+        Of the image.
+    dtype : str
+        ``"float32"`` or ``"float64"``: the precision of the run.
+    width : float or None
+        w in mm, which u must keep to; None without a band.
+
+    Raises
+    ------
+    InputError
+        Where it has another shape, is not finite, or was made with another band.
+    """
+    array = np.ascontiguousarray(level_set, dtype=dtype)
+    if array.shape != tuple(shape) or not np.isfinite(array).all():
+        raise InputError(
+            "resume-grid",
+            "The level set to go on from does not belong to this image",
+            f"it has {array.shape} voxels for {tuple(shape)}, or values that are not finite",
+            "Choose a state of a run on this image.",
+        )
+    if width is not None and float(np.abs(array).max()) > float(np.dtype(dtype).type(width)):
+        raise InputError(
+            "resume-band",
+            "The level set to go on from leaves the band",
+            f"it holds values beyond {width:g} mm",
+            "Give it as a start instead, so that it is made a distance first.",
+        )
+    return array
 
 
 def from_labels(mask: NDArray[Any], spacing: Sequence[float], band_width_mm: float) -> NDArray[np.float64]:

@@ -251,8 +251,12 @@ class LevelSetParameters(BaseModel):
     guard: Literal["stop", "note", "off"] = _setting(
         "stop", "Leak guard", "stop: go back to the moment before a leak; note: only say it; off.", "run"
     )
-    engine: Literal["auto", "reference"] = _setting(
-        "auto", "Engine", "auto picks the fastest for this image; reference is the definition.", "run"
+    engine: Literal["auto", "reference", "band"] = _setting(
+        "auto",
+        "Engine",
+        "auto picks the fastest for this image and device; band is the compiled one for a processor; "
+        "reference is the definition.",
+        "run",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = _setting(
         "auto", "Device", "auto takes a graphics card when there is one.", "run"

@@ -14,19 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from src_models.errors import DeviceError, InputError, LsnetError
 from src_models.levelset import initial as initial_room
-from src_models.levelset.equation import Speeds, largest_rate, rate_of_change
-from src_models.levelset.fields import SpeedFields, check_speed_image
-from src_models.levelset.front import Front
+from src_models.levelset.engine import Look
+from src_models.levelset.engines import chosen_engine, make_engine, redistanced
+from src_models.levelset.fields import check_speed_image, speed_images
 from src_models.levelset.initial import Seeds
-from src_models.levelset.measures import total
 from src_models.levelset.parameters import LevelSetParameters
-from src_models.levelset.redistancing import redistance_fully
 from src_models.levelset.speed import as_image, with_range
-from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState
+from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.levelset.stopping import FrontMeasures, StopRules
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
 
@@ -58,7 +55,7 @@ class Run:
     def __init__(
         self,
         image: NDArray[Any],
-        initial: NDArray[Any] | Seeds,
+        initial: NDArray[Any] | Seeds | Resume,
         spacing: Sequence[float],
         parameters: LevelSetParameters,
         speed_image: NDArray[Any] | None,
@@ -90,25 +87,27 @@ class Run:
         self._walls = self._mask(walls, "walls")
         self._pins = self._mask(pins, "pins")
         self.width = self._band_width()
-        self.front = Front(self._start_level_set(initial), self.spacing, self.width)
-        self._parts = [torch.zeros_like(self.front.flat) for _ in range(4)] if contributions else None
-        self._fields = self._make_fields()
+        self.engine_name = chosen_engine(self.parameters, self._like.device, contributions)
+        start = self._start_level_set(initial)
+        self.engine = make_engine(
+            self.engine_name, start, self.spacing, self.width, self._like, contributions=contributions
+        )
         if self._walls is not None or self._pins is not None:
-            self.front.constrain(self._walls, self._pins)
-        self.iteration = 0
-        self.time = 0.0
+            self.engine.set_walls_and_pins(self._walls, self._pins)
+        self._set_problem()
+        self.iteration, self.time = (initial.iteration, initial.time) if isinstance(initial, Resume) else (0, 0.0)
+        self._first_iteration = self.iteration
         self.dt = 0.0
         self._rules: StopRules | None = None
+        self._seen: Look | None = None
         self._size = 0.0
-        self._front_speeds: Speeds | None = None
-        self._tight: tuple[int, float] = (0, 0.0)
-        self._tight_parts = self._parts
+        self._tight: tuple[int, float] = (self.iteration, self.time)
         self._leak_at: tuple[float, ...] | None = None
         self._leak_noted = False
 
     # -- preparation
 
-    def _mask(self, mask: NDArray[Any] | None, name: str) -> Tensor | None:
+    def _mask(self, mask: NDArray[Any] | None, name: str) -> NDArray[np.bool_] | None:
         if mask is None:
             return None
         array = np.asarray(mask)
@@ -119,19 +118,23 @@ class Run:
                 "",
                 f"Paint the {name} on this image.",
             )
-        return torch.from_numpy(np.ascontiguousarray(array != 0).reshape(-1)).to(self._like.device)
+        return np.ascontiguousarray(array != 0)
 
     def _band_width(self) -> float | None:
         p = self.parameters
         return initial_room.band_width(self.spacing, self._image.shape, p.band) if p.redistance_every else None
 
-    def _start_level_set(self, initial: NDArray[Any] | Seeds) -> Tensor:
+    def _start_level_set(self, initial: NDArray[Any] | Seeds | Resume) -> NDArray[Any]:
         shape, p = self._image.shape, self.parameters
         width = initial_room.band_width(self.spacing, shape, p.band)
+        if isinstance(initial, Resume):
+            return initial_room.ready_level_set(initial.level_set, shape, p.dtype, self.width)
         if isinstance(initial, Seeds):
-            u, notes = initial_room.from_seeds(initial, shape, self.spacing, width if self.width is not None else None)
+            u, notes = initial_room.from_seeds(
+                initial, shape, self.spacing, width if self.width is not None else None, p.dtype
+            )
             self._notes += notes
-            return torch.from_numpy(u).to(self._like)
+            return u
         array = np.asarray(initial)
         initial_room.check_labels(array, shape)
         if array.dtype.kind == "f" and array.min() >= 0:
@@ -142,19 +145,22 @@ class Run:
             largest = float(np.abs(wide).max())
             if self.width is not None and not 1e-12 < largest / width < 1e12:
                 wide *= width / largest  # slopes are scaled to 1 anyway; this one neither overflows nor vanishes
-            start = torch.from_numpy(np.ascontiguousarray(wide)).to(self._like, copy=True)
-            if not bool(start.isfinite().all()) or not np.array_equal(start.cpu().numpy() > 0, array > 0):
+            with np.errstate(over="ignore"):
+                start = wide.astype(p.dtype)
+            if not np.isfinite(start).all() or not np.array_equal(start > 0, array > 0):
                 raise InputError(
                     "seeds-range", f"The start does not fit into {p.dtype}", "", "Scale it to a distance in mm."
                 )
-            return start if self.width is None else redistance_fully(start, self.spacing, width, order=p.order)
-        start = torch.from_numpy(np.where(array != 0, width, -width)).to(self._like)
-        return redistance_fully(start, self.spacing, width, order=p.order)
+            return start if self.width is None else self._redistanced(start, width)
+        return self._redistanced(np.where(array != 0, width, -width).astype(p.dtype), width)
 
-    def _make_fields(self) -> SpeedFields:
-        fields = SpeedFields(self._image, self.spacing, self.parameters, self._given_speed, self._like)
-        fields.set_walls(self._walls)
-        return fields
+    def _redistanced(self, start: NDArray[Any], width: float) -> NDArray[Any]:
+        return redistanced(self.engine_name, start, self.spacing, width, self.parameters.order, self._like)
+
+    def _set_problem(self) -> None:
+        images = speed_images(self._image, self.spacing, self.parameters, self._given_speed)
+        self.engine.set_problem(images, self.parameters)
+        self._seen = None
 
     # -- changes from outside
 
@@ -163,17 +169,13 @@ class Run:
         before = self.parameters, self._walls, self._pins
         try:
             change = self._apply(message)
-            self._fields = self._make_fields()
+            if isinstance(message, Constraints):
+                self.engine.set_walls_and_pins(self._walls, self._pins)
+            self._set_problem()
         except LsnetError as refused:
             self.parameters, self._walls, self._pins = before
             return self._noted(f"Not changed: {refused}")
         self._changes.append(change)
-        if isinstance(message, Constraints):
-            unconstrained = self.front.flat.clone()
-            self.front.constrain(self._walls, self._pins)
-            if self._parts is not None:
-                self._parts[3] += self.front.flat - unconstrained
-        self._front_speeds = None
         self._rules = None
         self._leak_noted = False
         return ""
@@ -206,24 +208,18 @@ class Run:
 
     def start(self) -> LevelSetState:
         """The state before the first step."""
-        self._size = self.front.size()
+        self._size = self._look_at(math.inf).size
         return self._look(0.0)
 
-    def _speeds(self) -> Speeds:
-        if self._front_speeds is None:
-            n = self.front.neighbourhood
-            if self._fields.follows_the_means:
-                self._fields.follow_means(self.front.occupancy())
-            self._front_speeds = (
-                self._fields.at_front(n) if self.parameters.speed_at == "front" else self._fields.at_voxels(n)
-            )
-        return self._front_speeds
+    def _look_at(self, threshold: float) -> Look:
+        """What the engine sees; the free part of the front is where |balloon| S is above the threshold."""
+        self._seen = self.engine.look(threshold)
+        return self._seen
 
-    def _time_step(self, speeds: Speeds) -> float:
+    def _time_step(self) -> float:
         p = self.parameters
         if p.time_step == "cfl":
-            at_voxels = speeds if p.speed_at == "voxel" else self._fields.at_voxels(self.front.neighbourhood)
-            rate = largest_rate(self.front.neighbourhood, at_voxels, p)
+            rate = (self._seen or self._look_at(math.inf)).largest_rate
             dt = p.cfl / rate if rate > SLOWEST else 0.0
         else:
             dt = float(p.time_step)
@@ -233,71 +229,63 @@ class Run:
         """One step, after taking a change, and the state after it."""
         note = "" if message is None else self._take(message)
         p = self.parameters
-        speeds = self._speeds()
-        self.dt = self._time_step(speeds)
+        self.dt = self._time_step()
         if self.dt <= 0:
-            self._front_speeds = None
             passed = p.time is not None and self.time >= p.time
             return self._look(0.0, "time" if passed else "stalled", note)
-        terms = rate_of_change(self.front.neighbourhood, speeds, p)
         self.iteration += 1
-        redistancing = p.redistance_every > 0 and self.iteration % p.redistance_every == 0
-        self.front.step(terms, self.dt, p, redistancing, self._parts)
+        self.engine.step(self.dt, p.redistance_every > 0 and self.iteration % p.redistance_every == 0)
         ends = p.time is not None and self.time + self.dt >= p.time * (1 - 1e-12)
         self.time = p.time if ends and p.time is not None else self.time + self.dt
-        self._front_speeds = None
         return self._look(self.dt, note=note)
 
     def _look(self, dt: float, reason: str | None = None, note: str = "") -> LevelSetState:
         """Measure the front, decide whether to stop, and tell."""
-        p, front = self.parameters, self.front
-        if front.is_empty:
-            reason = "vanished"
-        elif front.is_full:
-            reason = "filled"
-        speeds = self._speeds()
+        p = self.parameters
         if self._rules is None:
-            fastest = float(speeds.balloon.abs().max()) if speeds.balloon.numel() else 0.0
-            thickness = math.prod(h for h, n in zip(self.spacing, front.shape, strict=True) if n == 1)
-            self._rules = StopRules(p, front.neighbourhood.active_spacing, abs(p.balloon) * fastest, thickness)
-        area, free_area, free = front.measure(speeds, self._rules.free_speed / 2, p.balloon)
-        size = front.size()
-        rate = (size - self._size) / (area * dt) if dt > 0 and area > 0 else 0.0
-        self._size = size
-        now = FrontMeasures(self.time, size, area, free_area, rate)
+            fastest = self._look_at(math.inf).fastest
+            active = tuple(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n > 1)
+            thickness = math.prod(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n == 1)
+            self._rules = StopRules(p, active, abs(p.balloon) * fastest, thickness)
+        threshold = self._rules.free_speed / 2
+        seen = self._look_at(threshold)
+        if seen.is_empty:
+            reason = "vanished"
+        elif seen.is_full:
+            reason = "filled"
+        rate = (seen.size - self._size) / (seen.area * dt) if dt > 0 and seen.area > 0 else 0.0
+        self._size = seen.size
+        now = FrontMeasures(self.time, seen.size, seen.area, seen.free_area, rate)
         if reason is None and p.auto_stop and dt > 0:
-            reason, judged = self._judge(self._rules, now, free)
+            reason, judged = self._judge(self._rules, now)
             note = " ".join(filter(None, (note, judged)))
         if reason is None and p.time is not None and self.time >= p.time:
             reason = "time"
         if reason is None and self.iteration >= p.steps:
             reason = "steps"
         if reason == "leak":
-            size = self._size = front.size()
-        return self._state(now, size, dt, note, reason)
+            self._size = self._look_at(threshold).size
+        return self._state(now, self._size, dt, note, reason)
 
-    def _judge(self, rules: StopRules, now: FrontMeasures, free: Tensor) -> tuple[str | None, str]:
+    def _judge(self, rules: StopRules, now: FrontMeasures) -> tuple[str | None, str]:
         """Apply the stop rules; roll back at a leak."""
         found = rules.update(now)
         guard = self.parameters.guard
         if found == "leak":
             if guard == "off":
                 return None, ""
-            self._leak_at = self.front.largest_patch(free)
+            self._leak_at = self.engine.largest_free_patch(rules.free_speed / 2)
             place = "" if self._leak_at is None else " near voxel " + ", ".join(f"{x:.0f}" for x in self._leak_at)
             if guard == "note":
                 note = "" if self._leak_noted else f"The front may be leaking{place}."
                 self._leak_noted = True
                 return None, self._noted(note)
             leaked = self.iteration
-            self.front.roll_back()
-            self._parts = self._tight_parts
+            self.engine.roll_back()
             self.iteration, self.time = self._tight
-            self._front_speeds = None
             return "leak", self._noted(f"Leak{place} at step {leaked}: back to step {self.iteration}.")
         if guard == "stop" and rules.is_tight(now):
-            self.front.save()
-            self._tight_parts = None if self._parts is None else [part.clone() for part in self._parts]
+            self.engine.save()
             self._tight = (self.iteration, self.time)
         return found, ""
 
@@ -309,15 +297,12 @@ class Run:
     def _state(self, now: FrontMeasures, size: float, dt: float, note: str, reason: str | None) -> LevelSetState:
         p = self.parameters
         ml = size / 1000 if len(self.spacing) == 3 else None
-        speeds = self._speeds()
-        density = self.front.density()
-        weight = total(density)
-        on_front = total(density * speeds.balloon) / weight if weight > 0 else 0.0
+        on_front = 0.0 if self._seen is None else self._seen.speed_on_front
         fraction = self.iteration / p.steps if p.time is None else max(self.time / p.time, self.iteration / p.steps)
         shown = f"{ml:.2f} ml" if ml is not None else f"{size:.4g} mm2"
         message = REASONS[reason] if reason else f"Step {self.iteration}, {shown}"
         values = {"size": size, "rate": now.rate, "time": self.time, "free_area": now.free_area}
-        first = self.iteration == 0
+        first = self.iteration == self._first_iteration
         return LevelSetState(
             phase="evolve",
             fraction=min(fraction, 1.0),
@@ -333,7 +318,7 @@ class Run:
             rate=now.rate,
             free_area=now.free_area,
             edge_on_front=on_front,
-            changed_box=tuple(slice(0, n) for n in self.front.shape) if first else self.front.changed_box(),
+            changed_box=tuple(slice(0, n) for n in self._image.shape) if first else self.engine.changed_box(),
             note=note,
             stop_reason=reason,
             leak_at=self._leak_at,
@@ -344,8 +329,7 @@ class Run:
 
     def level_set(self) -> NDArray[Any]:
         """U as it is now; on the CPU not a copy."""
-        u: NDArray[Any] = self.front.u.detach().cpu().numpy()
-        return u
+        return self.engine.level_set()
 
     def result(self, state: LevelSetState) -> LevelSetResult:
         """Result and record of the run as it stands."""
@@ -393,21 +377,25 @@ class Run:
         )
 
     def _contributions(self) -> dict[str, NDArray[Any]] | None:
-        if self._parts is None:
-            return None
+        parts = self.engine.contributions()
         names = ("balloon", "curvature", "convection", "redistancing and constraints")
-        return {
-            name: part.reshape(self.front.shape).cpu().numpy().copy()
-            for name, part in zip(names, self._parts, strict=True)
-        }
+        return None if parts is None else dict(zip(names, parts, strict=True))
 
 
 def _stored_inputs(
-    initial: NDArray[Any] | Seeds, walls: NDArray[Any] | None, pins: NDArray[Any] | None, speed: NDArray[Any] | None
+    initial: NDArray[Any] | Seeds | Resume,
+    walls: NDArray[Any] | None,
+    pins: NDArray[Any] | None,
+    speed: NDArray[Any] | None,
 ) -> dict[str, Any]:
     """The drawn inputs as a record keeps them."""
     stored: dict[str, Any] = {}
-    if isinstance(initial, Seeds):
+    if isinstance(initial, Resume) and initial.origin is not None:
+        initial = initial.origin
+    if isinstance(initial, Resume):
+        kept_u = StoredArray.of(np.asarray(initial.level_set)).model_dump(mode="json")
+        stored["initial"] = {"resume": kept_u, "iteration": initial.iteration, "time": initial.time}
+    elif isinstance(initial, Seeds):
         stored["initial"] = {"seeds": initial.model_dump(mode="json")}
     else:
         array = np.asarray(initial)

@@ -60,7 +60,7 @@ def as_image(image: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any]:
     check_spacing(tuple(spacing), array.ndim)
     if array.size == 0:
         raise InputError("image-empty", "The image has no voxels", "", "Choose another image or region.")
-    plain = array.astype(np.float64 if array.dtype == np.float64 else np.float32)
+    plain = array.astype(np.float64 if array.dtype == np.float64 else np.float32, copy=False)
     bad = int(plain.size - np.isfinite(plain).sum())
     if bad:
         raise InputError(

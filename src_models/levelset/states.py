@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.levelset.initial import Seeds
 from src_models.progress import Progress
 from src_models.record import Record
 
@@ -38,6 +39,29 @@ class Constraints:
 
     walls: NDArray[np.bool_] | None = None
     pins: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Resume:
+    """A level set to go on from as it is: in place of a start, and not redistanced.
+
+    Attributes
+    ----------
+    level_set : ndarray of shape (z, y, x) or (y, x)
+        u, positive inside, in the precision of the run; with redistancing a distance within +-w.
+    iteration : int
+        Steps done before.
+    time : float
+        In the units of the equation.
+    origin : ndarray, Seeds or None
+        The drawn start this level set was made from, where the parameters alone lead from there to here; the record
+        keeps it in place of the level set.
+    """
+
+    level_set: NDArray[Any]
+    iteration: int = 0
+    time: float = 0.0
+    origin: NDArray[Any] | Seeds | None = None
 
 
 @dataclass(frozen=True, eq=False)

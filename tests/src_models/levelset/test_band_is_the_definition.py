@@ -10,7 +10,7 @@ import torch
 
 from src_models.levelset import LevelSetParameters, evolve
 from src_models.levelset.equation import explicit_step
-from src_models.levelset.fields import SpeedFields
+from src_models.levelset.fields import SpeedFields, speed_images
 from src_models.levelset.initial import band_width, from_labels
 from src_models.levelset.redistancing import rescaled_near, sweep_step, swept
 from src_models.levelset.speed import as_image, with_range
@@ -64,7 +64,9 @@ def test_a_run_equals_dense_steps(shape, spacing, mode):
     run = evolve(image, seed, spacing, p, walls=walls)
     u = torch.from_numpy(next(run).level_set.copy())
     plain = as_image(image, spacing)
-    fields = SpeedFields(plain, spacing, with_range(plain, p), None, torch.empty(0, dtype=torch.float64))
+    fields = SpeedFields(
+        speed_images(plain, spacing, with_range(plain, p)), spacing, p, torch.empty(0, dtype=torch.float64)
+    )
     fields.set_walls(torch.from_numpy(walls.reshape(-1)))
     for state in run:
         n = around(u, spacing)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src_models.levelset import LevelSetParameters
-from src_models.levelset.fields import SpeedFields
+from src_models.levelset.fields import SpeedFields, speed_images
 from src_models.levelset.speed import (
     chan_vese_speed,
     edge_indicator,
@@ -194,7 +194,9 @@ def test_the_preview_is_the_same_function_on_one_slice(dtype, speed):
 
 def fields_of(given, spacing, **settings):
     p = LevelSetParameters(**({"value_range": (0.0, 1.0), "dtype": "float64"} | settings))
-    return SpeedFields(np.zeros(given.shape), spacing, p, given, torch.empty(0, dtype=torch.float64))
+    return SpeedFields(
+        speed_images(np.zeros(given.shape), spacing, p, given), spacing, p, torch.empty(0, dtype=torch.float64)
+    )
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.5, 2.0])

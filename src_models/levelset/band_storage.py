@@ -1,0 +1,276 @@
+"""Two padded buffers of u and the list of segments that a step visits, kept up to date from step to step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import config
+from numpy.typing import NDArray
+
+from src_models.levelset import band_kernels as kernels
+from src_models.levelset import band_lists as lists
+from src_models.levelset.band_kernels import LANES, PAD
+
+WORTH_SHARING = 4000
+"""Segments from which on a pass is shared between threads; below, handing it over takes longer than doing it."""
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="level set")
+
+
+def shared(work: Callable[[int, int], Any], count: int, threads: int) -> list[Any]:
+    """Do a pass over [0, count) in as many pieces as there are threads; what each piece returned, in order.
+
+    A piece reads one buffer and writes its own part of another, so the number of threads changes nothing but the time.
+    """
+    if threads < 2:
+        return [work(0, count)]
+    cuts = [count * part // threads for part in range(threads + 1)]
+    waiting = [_pool(threads).submit(work, a, b) for a, b in zip(cuts[1:-1], cuts[2:], strict=True)]
+    return [work(cuts[0], cuts[1]), *(piece.result() for piece in waiting)]
+
+
+class BandStorage:
+    """u of a run, as the compiled step wants it.
+
+    Parameters
+    ----------
+    u : ndarray of shape (z, y, x) or (y, x)
+        float32 or float64; copied.
+    spacing : sequence of float
+        mm per array axis.
+    width : float or None
+        w in mm; None for no band: then every segment is visited.
+    threads : int, optional
+        As many as numba would use by default.
+
+    Attributes
+    ----------
+    whole, numbers : ndarray
+        Whole numbers and floating point numbers that the kernels read; see `band_kernels`.
+    u, other : ndarray
+        The two padded buffers, flat; `u` is up to date between two steps.
+    segments : ndarray of shape (N, 6)
+        The list; its first `count` rows.
+    bits : ndarray of uint16
+        Per segment of the array, which of its voxels lie in the band.
+    inside, beyond : int
+        Voxels inside, and voxels at +w.
+    """
+
+    def __init__(
+        self, u: NDArray[Any], spacing: Sequence[float], width: float | None, threads: int | None = None
+    ) -> None:
+        self.shape = tuple(u.shape)
+        self.threads = threads or int(config.NUMBA_NUM_THREADS)
+        self.width = width
+        shape = (1,) * (3 - u.ndim) + self.shape
+        sides = (1.0,) * (3 - u.ndim) + tuple(float(h) for h in spacing)
+        pads = [PAD if n > 1 else 0 for n in shape[:2]]
+        length = -(-shape[2] // LANES)
+        row = length * LANES + 2 * PAD
+        padded = (shape[0] + 2 * pads[0], shape[1] + 2 * pads[1], row)
+        self._cut = (
+            slice(pads[0], pads[0] + shape[0]),
+            slice(pads[1], pads[1] + shape[1]),
+            slice(PAD, PAD + shape[2]),
+        )
+        plane = padded[1] * row
+        self.origin = pads[0] * plane + pads[1] * row + PAD
+        self.rows = shape[0] * shape[1]
+        self.whole = np.zeros(kernels.WHOLES, np.int64)
+        self.whole[kernels.NZ : kernels.NX + 1] = shape
+        self.whole[kernels.SZ] = plane if shape[0] > 1 else 0
+        self.whole[kernels.SY] = row if shape[1] > 1 else 0
+        self.whole[kernels.ROW_SEGMENTS] = length
+        self.numbers = _numbers(shape, sides, width, u.dtype)
+        self.u = np.zeros(math.prod(padded), u.dtype)
+        self._view = self.u.reshape(padded)[self._cut]
+        self._view[...] = u.reshape(shape)
+        lists.pad_all(self.u, self.origin, self.whole)
+        self.other = self.u.copy()
+        count = self.rows * length
+        self.bits = np.zeros(count, np.uint16)
+        self._inside = np.zeros(count, np.uint8)
+        self._far = np.zeros(count, np.uint8)
+        self._words = np.zeros(-(-count // 8), np.uint64)
+        self._marks = self._words.view(np.uint8)[:count]
+        self._box = np.zeros((3, 2), np.int64)
+        self.segments = np.zeros((0, lists.COLUMNS), np.int64)
+        self.count = 0
+        self.visited: tuple[slice, ...] | None = None
+
+    @property
+    def view(self) -> NDArray[Any]:
+        """u of the shape of the array, not a copy."""
+        return self._view.reshape(self.shape) if len(self.shape) == 3 else self._view[0]
+
+    @property
+    def box(self) -> tuple[slice, ...] | None:
+        """Smallest box around the segments of the list."""
+        if self.count == 0:
+            return None
+        return tuple(slice(int(a), int(b)) for a, b in self._box)[3 - len(self.shape) :]
+
+    def pieces(self, count: int) -> int:
+        """How many threads a pass over so many segments is worth."""
+        return min(self.threads, max(1, count // WORTH_SHARING))
+
+    def passed(self, work: Callable[[int, int], Any]) -> list[Any]:
+        """A pass over the list."""
+        return shared(work, self.count, self.pieces(self.count))
+
+    def survey_all(self, *, fronts: bool = False) -> None:
+        """Find bits and counts of the whole array anew."""
+
+        def work(first: int, last: int) -> tuple[int, int]:
+            found: tuple[int, int] = lists.survey_all(
+                first,
+                last,
+                self.u,
+                self.bits,
+                self._inside,
+                self._far,
+                self.origin,
+                fronts,
+                self.whole,
+                self.numbers,
+            )
+            return found
+
+        counts = shared(work, self.rows, self.pieces(self.bits.size))
+        self.inside, self.beyond = (int(sum(part)) for part in zip(*counts, strict=True))
+
+    def survey(self, segments: NDArray[Any], count: int) -> None:
+        """Renew bits and counts of the segments of a list."""
+
+        def work(first: int, last: int) -> tuple[int, int]:
+            more: tuple[int, int] = lists.survey(
+                first, last, segments, self.u, self.bits, self._inside, self._far, self.whole, self.numbers
+            )
+            return more
+
+        for inside, beyond in shared(work, count, self.pieces(count)):
+            self.inside += int(inside)
+            self.beyond += int(beyond)
+
+    def list_anew(self, numbers: NDArray[Any] | None = None) -> None:
+        """Make the list from the bits: of all segments whose bits may be set, which are those of the last list.
+
+        Parameters
+        ----------
+        numbers : ndarray, optional
+            More segments, by their number in the array, whose bits may be set.
+        """
+        old = self.segments[: self.count]
+        if numbers is not None:
+            lists.mark(numbers, numbers.size, self.bits, self._marks, self.whole)
+        lists.mark(old[:, lists.NUMBER], self.count, self.bits, self._marks, self.whole)
+        lists.follow(self.segments, self.count, self._marks, self.u, self.other, self.whole)
+        count = lists.marked(self._words)
+        if count > len(self.segments):
+            self.segments = np.zeros((count + count // 4, lists.COLUMNS), np.int64)
+        self.count = count
+        lists.collect(self._words, self._marks, self.segments, self.origin, self._box, self.whole)
+
+    def list_all(self) -> None:
+        """Make the list from all bits of the array."""
+        self.count = 0
+        self.list_anew(np.flatnonzero(self.bits))
+
+    def take_over(self) -> None:
+        """After u was written from outside: replicate, copy, survey and list."""
+        lists.pad_all(self.u, self.origin, self.whole)
+        self.other[:] = self.u
+        self.survey_all()
+        self.list_all()
+
+    def shares(self, dtype: Any) -> NDArray[Any]:
+        """The share of every voxel that is inside, over the whole array."""
+        out = np.empty(math.prod(self.shape), dtype)
+        shared(
+            lambda a, b: lists.shares(a, b, self.u, out, self.origin, self.whole, self.numbers),
+            self.rows,
+            self.pieces(self.bits.size),
+        )
+        return out.reshape(self.shape)
+
+
+def _numbers(
+    shape: Sequence[int], sides: Sequence[float], width: float | None, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """The numbers of the geometry; those of a problem are filled in later."""
+    active = [h for h, n in zip(sides, shape, strict=True) if n > 1]
+    squares = sum(1 / h**2 for h in active)
+    smallest = min(active, default=min(sides))
+    k = np.zeros(kernels.NUMBERS, dtype)
+    k[kernels.ONE], k[kernels.HALF], k[kernels.TWO] = 1, 0.5, 2
+    k[kernels.WIDTH] = math.inf if width is None else width
+    k[kernels.SWEEP] = 0.5 / math.sqrt(squares) if squares else 0.5 * min(sides)
+    k[kernels.FLOOR] = smallest / 2
+    k[kernels.SHIFT] = max(active, default=max(sides)) / 2
+    k[kernels.BEND_LIMIT] = 1 / min(active, default=1.0)
+    k[kernels.PEAK_SHARE] = (len(active) - 1) / max(len(active), 1)
+    for axis, h in enumerate(sides):
+        k[kernels.INVERSE + axis] = 1 / h
+        k[kernels.SPACING + axis] = h
+    return k
+
+
+def redistanced(u: NDArray[Any], spacing: Sequence[float], width: float, order: int) -> NDArray[Any]:
+    """A signed distance from any u: slopes beside the front scaled to 1, then sweeps across the band; no sign changes.
+
+    Parameters
+    ----------
+    u : ndarray of shape (z, y, x) or (y, x)
+        Positive inside; a mask comes as +-w.
+    spacing : sequence of float
+        mm per array axis.
+    width : float
+        w in mm.
+    order : int
+        1 or 2, of the one-sided differences.
+    """
+    band = BandStorage(u, spacing, width)
+    w, k = band.whole, band.numbers
+    w[kernels.ORDER] = order
+    k[kernels.LEAST] = k[kernels.MOST] = 1
+    band.survey_all(fronts=True)
+    band.list_all()
+    near = np.zeros(band.count * LANES, u.dtype)
+    band.passed(lambda a, b: kernels.rescale_near(a, b, LANES, band.segments, band.u, band.other, near, w, k))
+    near_bits = np.zeros_like(band.bits)
+    lists.bits_of_flags(band.segments, band.count, near, near_bits)
+    np.clip(band.other, -width, width, out=band.u)
+    band.other[:] = band.u
+    band.survey_all()
+    band.bits |= near_bits
+    band.list_all()
+    sweeps = math.ceil(2 * width / float(0.5 / math.sqrt(_inverse_squares(band.shape, spacing))))
+    for done in range(0, sweeps, 2):
+        near = np.zeros(band.count * LANES, u.dtype)
+        lists.flags_of_bits(band.segments, band.count, near_bits, near)
+
+        def swept(source: NDArray[Any], target: NDArray[Any], near: NDArray[Any] = near) -> None:
+            band.passed(lambda a, b: kernels.sweep(a, b, LANES, band.segments, source, target, near, w, k))
+
+        swept(band.u, band.other)
+        if done + 1 < sweeps:
+            swept(band.other, band.u)
+        else:
+            lists.copy_list(band.segments, band.count, band.other, band.u, w)
+        band.survey(band.segments, band.count)
+        band.bits |= near_bits
+        band.list_anew()
+    return band.view.copy()
+
+
+def _inverse_squares(shape: Sequence[int], spacing: Sequence[float]) -> float:
+    return sum(1 / h**2 for h, n in zip(spacing, shape, strict=True) if n > 1) or 1 / min(spacing) ** 2
