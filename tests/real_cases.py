@@ -1,7 +1,7 @@
 """Five real structures to find from a few clicks: shared by the benchmark and its test.
 
-Places are typed as on the command line: in the order in which the file stores its axes, mm for points and lengths (pixels
-where the pixel size is unknown), voxels for boxes. Nothing here is chosen by looking at a program's result.
+Places are typed as on the command line: in the order in which the file stores its axes, mm for points and lengths
+(pixels where the pixel size is unknown), voxels for boxes. Every program gets the same ones.
 """
 
 from __future__ import annotations
@@ -79,15 +79,11 @@ class RealCase:
     filled: bool = False
     may_be_shown: bool = True
 
-    @property
-    def uses_thresholds(self) -> bool:
-        """Whether the first setting needs the picked thresholds, rather than the picked edge."""
-        return self.first.get("speed") == "region"
-
-    @property
-    def clicks(self) -> int:
-        """Points, two corners of the box, and one for each threshold or for the edge, whichever the setting needs."""
-        return len(self.points) + 2 + sum(x is not None for x in (self.lower, self.upper))
+    def clicks(self, parameters: LevelSetParameters) -> int:
+        """Points, two corners of the box, and one for each threshold and for the edge, where the setting reads them."""
+        region = parameters.speed == "region"
+        limits = sum(x is not None for x in (self.lower, self.upper)) if region else 0
+        return len(self.points) + 2 + limits + (not region or parameters.convection_weight > 0)
 
     @property
     def folder(self) -> Path:
