@@ -17,6 +17,7 @@ from src_models.levelset import band_kernels as kernels
 from src_models.levelset import band_lists as lists
 from src_models.levelset import band_look as looking
 from src_models.levelset.band_kernels import LANES
+from src_models.levelset.band_speeds import SCRATCH_ROWS
 from src_models.levelset.band_storage import BandStorage, shared
 from src_models.levelset.engine import Engine, Look
 from src_models.levelset.fields import SpeedImages
@@ -130,7 +131,7 @@ class BandEngine(Engine):
         segments = band.segments[: band.count]
 
         def work(first: int, last: int) -> None:
-            scratch = np.zeros((looking.SCRATCH_ROWS, LANES), band.u.dtype)
+            scratch = np.zeros((SCRATCH_ROWS, LANES), band.u.dtype)
             looking.look(
                 first,
                 last,
@@ -146,6 +147,7 @@ class BandEngine(Engine):
                 self._walls,
                 free_threshold,
                 scratch,
+                np.zeros(LANES, np.int64),
                 sums,
                 band.whole,
                 band.numbers,
@@ -179,6 +181,11 @@ class BandEngine(Engine):
 
     def step(self, dt: float, redistancing: bool) -> None:
         """One step."""
+        self.move(dt)
+        self.settle(redistancing)
+
+    def move(self, dt: float) -> None:
+        """The first half of a step: u + dt times its rate of change, walls and pins; it stands in the other buffer."""
         band = self._band
         if not self._looked:
             self.look(math.inf)
@@ -190,13 +197,16 @@ class BandEngine(Engine):
                 a, b, LANES, segments, band.u, band.other, self._rate, self._walls, self._pins, w, k
             )
         )
+
+    def settle(self, redistancing: bool) -> None:
+        """The second half: redistancing, walls and pins again, and the list of the next step."""
+        band = self._band
+        w, k, segments = band.whole, band.numbers, band.segments
         if redistancing and self.width is not None:
             if self._near.size < band.count * LANES:
                 self._near = np.zeros((band.count + band.count // 4) * LANES, band.u.dtype)
             near = self._near
-            band.passed(
-                lambda a, b: kernels.rescale_near(a, b, LANES, segments, band.other, band.u, near, w, k)
-            )
+            band.passed(lambda a, b: kernels.rescale_near(a, b, LANES, segments, band.other, band.u, near, w, k))
             band.passed(lambda a, b: kernels.sweep(a, b, LANES, segments, band.u, band.other, near, w, k))
             band.passed(lambda a, b: kernels.sweep(a, b, LANES, segments, band.other, band.u, near, w, k))
             if w[kernels.WALLS] or w[kernels.PINS]:
@@ -223,7 +233,7 @@ class BandEngine(Engine):
 
         band = self._band
         flags = np.zeros(math.prod(self.shape), np.bool_)
-        scratch = np.zeros((looking.SCRATCH_ROWS, LANES), band.u.dtype)
+        scratch = np.zeros((SCRATCH_ROWS, LANES), band.u.dtype)
         looking.free_voxels(
             band.segments[: band.count],
             band.bits,
@@ -235,6 +245,7 @@ class BandEngine(Engine):
             self._walls,
             free_threshold,
             scratch,
+            np.zeros(LANES, np.int64),
             flags,
             band.whole,
             band.numbers,
@@ -309,6 +320,6 @@ def _box_of_rows(rows: NDArray[Any], shape: Sequence[int]) -> tuple[slice, ...] 
     if len(rows) == 0:
         return None
     low = rows[:, lists.Z : lists.X + 1].min(axis=0)
-    high = rows[:, lists.Z : lists.X + 1].max(axis=0) + (1, 1, LANES)
+    high = np.add(rows[:, lists.Z : lists.X + 1].max(axis=0), (1, 1, LANES))
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))[3 - len(shape) :]
     return tuple(slice(part.start, min(part.stop, n)) for part, n in zip(box, shape, strict=True))

@@ -13,20 +13,23 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 LANES = 16
 PAD = 2
 
 # Places in the array of numbers that every kernel gets, in the type of u, so that no constant widens the arithmetic.
 ZERO, ONE, HALF, TWO, WIDTH, SWEEP, LEAST, MOST, FLOOR, EPS, DELTA2, FLAT, BEND_LIMIT, PEAK_SHARE, SHIFT, DT = range(16)
-BALLOON, CURVATURE, CONVECTION, BALLOON_POWER, CURVATURE_POWER, CONVECTION_POWER, RATE_ROOT, RATE_SQUARES = range(16, 24)
+BALLOON, CURVATURE, CONVECTION, BALLOON_POWER, CURVATURE_POWER, CONVECTION_POWER, RATE_ROOT, RATE_SQUARES = range(
+    16, 24
+)
 INVERSE = 24  # 1/h, three numbers from here on
 SPACING = 27  # h, three numbers
 NUMBERS = 30
 
 # Places in the array of whole numbers.
-NZ, NY, NX, SZ, SY, ROW_SEGMENTS, ORDER, GRADIENT, FORM, AT_FRONT, WALLS, PINS, IMAGES, PULL, EDGE_MODE, BANDED = range(16)
+NZ, NY, NX, SZ, SY, ROW_SEGMENTS, ORDER, GRADIENT, FORM, AT_FRONT, WALLS, PINS, IMAGES, PULL, EDGE_MODE, BANDED = range(
+    16
+)
 WHOLES = 16
 
 
@@ -76,7 +79,17 @@ def constrain_segment(u: Any, base: Any, voxel: Any, count: Any, walls: Any, pin
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def move(
-    first: int, last: int, lanes: int, segments: Any, u: Any, moved: Any, rate: Any, walls: Any, pins: Any, w: Any, k: Any
+    first: int,
+    last: int,
+    lanes: int,
+    segments: Any,
+    u: Any,
+    moved: Any,
+    rate: Any,
+    walls: Any,
+    pins: Any,
+    w: Any,
+    k: Any,
 ) -> None:  # pragma: no cover
     """U + dt times its rate of change where |u| < w, clipped to +-w; then walls and pins."""
     dt, width = k[DT], k[WIDTH]
@@ -143,7 +156,7 @@ def sweep(
     first: int, last: int, lanes: int, segments: Any, u: Any, out: Any, near: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
     """One sweep towards slope 1, the voxels beside the front held; no sign changes."""
-    zero, one, half, two, width, tau = k[ZERO], k[ONE], k[HALF], k[TWO], k[WIDTH], k[SWEEP]
+    zero, one, half, width, tau = k[ZERO], k[ONE], k[HALF], k[WIDTH], k[SWEEP]
     curved = half if w[ORDER] == 2 else zero
     s0, s1, s2 = np.uint64(w[SZ]), np.uint64(w[SY]), np.uint64(1)
     i0, i1, i2 = k[INVERSE], k[INVERSE + 1], k[INVERSE + 2]

@@ -11,7 +11,19 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from src_models.levelset.band_kernels import LANES, NX, NY, NZ, ROW_SEGMENTS, SY, SZ, WIDTH, ZERO, finish_segment, replicate
+from src_models.levelset.band_kernels import (
+    LANES,
+    NX,
+    NY,
+    NZ,
+    ROW_SEGMENTS,
+    SY,
+    SZ,
+    WIDTH,
+    ZERO,
+    finish_segment,
+    replicate,
+)
 
 BASE, Z, Y, X, AT_BORDER, NUMBER = range(6)
 COLUMNS = 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ def shared(work: Callable[[int, int], Any], count: int, threads: int) -> list[An
     if threads < 2:
         return [work(0, count)]
     cuts = [count * part // threads for part in range(threads + 1)]
-    waiting = [_pool(threads).submit(work, a, b) for a, b in zip(cuts[1:-1], cuts[2:], strict=True)]
+    waiting = [_pool(threads).submit(work, a, b) for a, b in itertools.pairwise(cuts[1:])]
     return [work(cuts[0], cuts[1]), *(piece.result() for piece in waiting)]
 
 
@@ -69,7 +70,7 @@ class BandStorage:
         self, u: NDArray[Any], spacing: Sequence[float], width: float | None, threads: int | None = None
     ) -> None:
         self.shape = tuple(u.shape)
-        self.threads = threads or int(config.NUMBA_NUM_THREADS)
+        self.threads = threads or int(vars(config)["NUMBA_NUM_THREADS"])
         self.width = width
         shape = (1,) * (3 - u.ndim) + self.shape
         sides = (1.0,) * (3 - u.ndim) + tuple(float(h) for h in spacing)
@@ -203,9 +204,7 @@ class BandStorage:
         return out.reshape(self.shape)
 
 
-def _numbers(
-    shape: Sequence[int], sides: Sequence[float], width: float | None, dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def _numbers(shape: Sequence[int], sides: Sequence[float], width: float | None, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The numbers of the geometry; those of a problem are filled in later."""
     active = [h for h, n in zip(sides, shape, strict=True) if n > 1]
     squares = sum(1 / h**2 for h in active)
