@@ -188,12 +188,12 @@ def page(rows: Sequence[Row], missing: Sequence[str]) -> str:
     return f"""# Five real cases
 
 Written by `python benchmarks/real_cases.py`; do not edit. {versions}, Python {platform.python_version()},
-{platform.machine()}, {os.cpu_count()} cores. Dice with the reference, inside the box; seconds of one run, speed image included.
-Where the pixel size is unknown a pixel counts as 1 mm. Research use only.
+{platform.machine()}, {os.cpu_count()} cores. Dice with the reference, inside the box; seconds of one run, speed image
+included. Where the pixel size is unknown a pixel counts as 1 mm. Research use only.
 {left_out}
 {table(HEAD, [row.cells() for row in rows])}
-**What is compared.** Every program gets the same clicks: the same balls to start from, the same box, the same thresholds
-and the same edge strength, and 12 settings per case, of which the best is taken by looking at the reference:
+**What is compared.** Every program gets the same clicks: the same balls to start from, the same box, the same
+thresholds and the same edge strength, and 12 settings per case, of which the best is taken by looking at the reference:
 
 - *ours*, by its own stop: region speed with smoothing 0.2, 1, 3 and sharpness 1, 3, and with smoothing 1 and pull to
   edges 1; edge speed with blur 1 and 2 mm, the clicked edge and half of it, smoothing 1; edge speed with blur 2 mm,
@@ -208,13 +208,14 @@ and the same edge strength, and 12 settings per case, of which the best is taken
   smoothing 1, 3.
 
 **Two kinds of end.** The others have no rule to stop by: they are given the iteration at which they are closest to the
-reference, which a user could only guess. Ours is shown where it stopped by itself; *best moment* is what the best of our
-runs had on its way, so ours with the same gift. *First setting* is the picked thresholds and nothing else: no search, no
-look at the reference.
+reference, which a user could only guess. Ours is shown where it stopped by itself; *best moment* is what the best of
+our runs had on its way, so ours with the same gift. *First setting* is the picked thresholds and nothing else: no
+search, no look at the reference.
 
-**Clicks.** A point is one click, a box two, each threshold one, the strength of the edge one. The others need as many as
-ours with the same kind of speed. The clicks were placed in known structures; they are the same for all, and what another
-person's clicks would give is not told. Seconds are those of the winner alone, run once more, compiled code warm.
+**Clicks.** A point is one click, a box two, each threshold one, the strength of the edge one. The others need as many
+as ours with the same kind of speed. The clicks were placed in known structures; they are the same for all, and what
+another person's clicks would give is not told. Seconds are those of the winner alone, run once more, compiled code
+warm.
 
 `DATA` below is the folder of the data sets that are not shipped ({DATA_VARIABLE} or `--data`).
 
