@@ -194,7 +194,7 @@ def _pace(case: RealCase) -> tuple[int, int]:
     """Iterations between two looks, and looks: thick slices make small time steps."""
     if case.array.ndim == 2:
         return 100, 20
-    return (80, 30) if max(case.spacing) > 3 * min(case.spacing) else (20, 30)
+    return (80, 30) if max(case.spacing) > 3 * min(case.spacing) else (20, 80)
 
 
 def _sitk_run(make: Callable[[], tuple[Any, Any]], case: RealCase, start: Array, iterations: int) -> Array:
@@ -290,7 +290,7 @@ def _morphological_try(
     even count leaves them where they were, so that the result is that of one long run.
     """
     start = (start_level_set(case) > 0).astype(np.int8)
-    most = 120 if case.array.ndim == 3 else 250
+    most = 160 if case.array.ndim == 3 else 250
 
     def path() -> Iterator[tuple[int, Array]]:
         image, level_set = feature(), start
