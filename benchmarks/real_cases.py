@@ -120,7 +120,7 @@ def draw(row: Row, path: Path) -> None:
                 axis.contour(mask[at].astype(float), [0.5], colors=[colour], linewidths=1.4)
         axis.set_title(f"{name}: Dice {run.dice:.3f}", fontsize=9)
         axis.set_axis_off()
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90, bbox_inches="tight", pad_inches=0.03)
     plt.close(figure)
 
 
