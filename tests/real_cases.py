@@ -44,11 +44,11 @@ class RealCase:
     shipped : bool
         Whether it comes with the repository.
     values : tuple of int
-        The labels that are the structure. Holes are filled where `filled`.
+        The labels that are the structure.
     box : str
         As ``--crop`` takes it: two clicks.
     points : tuple of str
-        As ``--point`` takes them: a click each.
+        As ``--point`` takes them: one click for each.
     lower, upper : float or None
         Thresholds, from one click each, halfway between the structure and what it borders on.
     edge : float
@@ -58,7 +58,11 @@ class RealCase:
     source, reference : str
         Where the image is from, with its licence; who drew the reference.
     shown : int or None
-        Slice of the box to draw (None for a picture); -1 where the licence forbids a picture.
+        Slice of the box to draw (None for a picture).
+    filled : bool
+        The structure is the part under the first click, with its holes.
+    may_be_shown : bool
+        Whether the licence allows a picture on the page.
     """
 
     name: str
@@ -183,9 +187,10 @@ CASES = (
         upper=39.0,
         edge=15.0,
         first={"speed": "region"},
-        source="AMOS 2022, CC BY 4.0",
+        source="AMOS 2022, licence told as CC BY 4.0 and as non-commercial: no picture here",
         reference="drawn by people; the slab cuts it",
         shown=5,
+        may_be_shown=False,
     ),
     RealCase(
         name="hippocampus",

@@ -194,7 +194,7 @@ def _pace(case: RealCase) -> tuple[int, int]:
     """Iterations between two looks, and looks: thick slices make small time steps."""
     if case.array.ndim == 2:
         return 100, 20
-    return (80, 30) if max(case.spacing) > 3 * min(case.spacing) else (20, 80)
+    return (80, 60) if max(case.spacing) > 3 * min(case.spacing) else (20, 80)
 
 
 def _sitk_run(make: Callable[[], tuple[Any, Any]], case: RealCase, start: Array, iterations: int) -> Array:
