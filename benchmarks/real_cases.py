@@ -163,7 +163,10 @@ def reading(row: Row) -> str:
     """Who is closer to the reference, and whether the stop or the way is the reason."""
     name, peer = max((("SimpleITK", row.simpleitk.dice), ("scikit-image", row.scikit_image.dice)), key=lambda x: x[1])
     stopped, moment = (beside(x - peer) for x in (row.best.dice, row.best_moment))
-    return f"The closest of the others is {name} with {peer:.3f}. Where ours stops by itself it is {stopped}; at its best moment {moment}."
+    return (
+        f"The closest of the others is {name} with {peer:.3f}. "
+        f"Where ours stops by itself it is {stopped}; at its best moment {moment}."
+    )
 
 
 def beside(difference: float) -> str:
