@@ -49,21 +49,21 @@ def evolve_labels(
     spacing : sequence of float
         mm per array axis, in array order.
     parameters : LevelSetParameters, or mapping of int to LevelSetParameters
-        The equation and when to stop: the same for all labels, or one for each. All share ``dtype``, ``band`` and whether
-        there is redistancing.
+        The equation and when to stop: the same for all labels, or one for each. All share ``dtype``, ``band`` and
+        whether there is redistancing.
     protected : ndarray, optional
         Labels that are there already; anything but 0 is a wall.
     walls : ndarray of bool, optional
         Where no label must go.
     pins : ndarray of int, optional
-        The number of the label that a voxel must stay in; 0 for none. A voxel pinned to one label is a wall to the others.
+        The number of the label that a voxel must stay in; 0 for none. It is a wall to the other labels.
 
     Yields
     ------
     LabelsState
         The start, then every step. In place of ``next``, ``send`` a mapping of label numbers to `LevelSetParameters`, a
-        `LevelSetParameters` for all, or `Constraints` (whose pins hold label numbers); a label that had ended goes on with
-        its new parameters. Pause by not calling, cancel by ``close``.
+        `LevelSetParameters` for all, or `Constraints` (whose pins hold label numbers); a label that had ended goes on
+        with its new parameters. Pause by not calling, cancel by ``close``.
 
     Returns
     -------
