@@ -39,6 +39,7 @@ def make_engine(
     width: float | None,
     like: Tensor,
     *,
+    redistance: int | None = None,
     contributions: bool = False,
 ) -> Engine:
     """An engine that holds u.
@@ -48,20 +49,25 @@ def make_engine(
     name : str
         From `chosen_engine`.
     u : ndarray of shape (z, y, x) or (y, x)
-        The start.
+        The start; a mask, with a band, becomes a signed distance.
     spacing : sequence of float
         mm per array axis.
     width : float or None
         w in mm; None for no band.
     like : Tensor
         An empty tensor of the type and device to work in.
+    redistance : int, optional
+        Make a signed distance of the start, with one-sided differences of this order.
     contributions : bool
         Sum what each term adds to u.
     """
     if name == "band":
         from src_models.levelset.band import BandEngine
 
-        return BandEngine(u, spacing, width)
+        dtype = "float32" if like.dtype == torch.float32 else "float64"
+        return BandEngine(u, spacing, width, redistance=redistance, dtype=dtype)
+    if redistance is not None and width is not None:
+        u = redistanced(name, u, spacing, width, redistance, like)
     from src_models.levelset.reference import ReferenceEngine
 
     return ReferenceEngine(u, spacing, width, like, contributions=contributions)
@@ -70,7 +76,9 @@ def make_engine(
 def redistanced(
     name: str, u: NDArray[Any], spacing: Sequence[float], width: float, order: int, like: Tensor
 ) -> NDArray[Any]:
-    """A signed distance from any u by the engine of that name; see `redistancing.redistance_fully`."""
+    """A signed distance from any u, or from a mask, by the engine of that name; see `redistance_fully`."""
+    if u.dtype == np.bool_:
+        u = np.where(u, width, -width).astype(np.float32 if like.dtype == torch.float32 else np.float64)
     if name == "band":
         from src_models.levelset import band_storage
 

@@ -88,9 +88,15 @@ class Run:
         self._pins = self._mask(pins, "pins")
         self.width = self._band_width()
         self.engine_name = chosen_engine(self.parameters, self._like.device, contributions)
-        start = self._start_level_set(initial)
+        start, redistance = self._start_level_set(initial)
         self.engine = make_engine(
-            self.engine_name, start, self.spacing, self.width, self._like, contributions=contributions
+            self.engine_name,
+            start,
+            self.spacing,
+            self.width,
+            self._like,
+            redistance=redistance,
+            contributions=contributions,
         )
         if self._walls is not None or self._pins is not None:
             self.engine.set_walls_and_pins(self._walls, self._pins)
@@ -124,38 +130,42 @@ class Run:
         p = self.parameters
         return initial_room.band_width(self.spacing, self._image.shape, p.band) if p.redistance_every else None
 
-    def _start_level_set(self, initial: NDArray[Any] | Seeds | Resume) -> NDArray[Any]:
+    def _start_level_set(self, initial: NDArray[Any] | Seeds | Resume) -> tuple[NDArray[Any], int | None]:
+        """The start, and by which order it is to be made a distance where it is none yet."""
         shape, p = self._image.shape, self.parameters
         width = initial_room.band_width(self.spacing, shape, p.band)
         if isinstance(initial, Resume):
-            return initial_room.ready_level_set(initial.level_set, shape, p.dtype, self.width)
+            return initial_room.ready_level_set(initial.level_set, shape, p.dtype, self.width), None
         if isinstance(initial, Seeds):
-            u, notes = initial_room.from_seeds(
-                initial, shape, self.spacing, width if self.width is not None else None, p.dtype
-            )
+            kept = width if self.width is not None else None
+            u, notes = initial_room.from_seeds(initial, shape, self.spacing, kept, p.dtype)
             self._notes += notes
-            return u
+            return u, None
         array = np.asarray(initial)
         initial_room.check_labels(array, shape)
         if array.dtype.kind == "f" and array.min() >= 0:
             self._notes.append("The start has no negative values: it is taken as labels.")
             array = array > 0
         if array.dtype.kind == "f":
-            wide = array.astype(np.float64)
-            largest = float(np.abs(wide).max())
-            if self.width is not None and not 1e-12 < largest / width < 1e12:
-                wide *= width / largest  # slopes are scaled to 1 anyway; this one neither overflows nor vanishes
-            with np.errstate(over="ignore"):
-                start = wide.astype(p.dtype)
-            if not np.isfinite(start).all() or not np.array_equal(start > 0, array > 0):
-                raise InputError(
-                    "seeds-range", f"The start does not fit into {p.dtype}", "", "Scale it to a distance in mm."
-                )
-            return start if self.width is None else self._redistanced(start, width)
-        return self._redistanced(np.where(array != 0, width, -width).astype(p.dtype), width)
+            start = self._own_level_set(array, width)
+            return start, None if self.width is None else p.order
+        mask = array if array.dtype == np.bool_ else array != 0
+        if self.width is None:
+            return redistanced(self.engine_name, mask, self.spacing, width, p.order, self._like), None
+        return mask, p.order
 
-    def _redistanced(self, start: NDArray[Any], width: float) -> NDArray[Any]:
-        return redistanced(self.engine_name, start, self.spacing, width, self.parameters.order, self._like)
+    def _own_level_set(self, array: NDArray[Any], width: float) -> NDArray[Any]:
+        """A level set that was given, in the precision of the run."""
+        wide = array.astype(np.float64)
+        largest = float(np.abs(wide).max())
+        if self.width is not None and not 1e-12 < largest / width < 1e12:
+            wide *= width / largest  # slopes are scaled to 1 anyway; this one neither overflows nor vanishes
+        dtype = self.parameters.dtype
+        with np.errstate(over="ignore"):
+            start = wide.astype(dtype)
+        if not np.isfinite(start).all() or not np.array_equal(start > 0, array > 0):
+            raise InputError("seeds-range", f"The start does not fit into {dtype}", "", "Scale it to a distance in mm.")
+        return start
 
     def _set_problem(self) -> None:
         images = speed_images(self._image, self.spacing, self.parameters, self._given_speed)
@@ -356,8 +366,9 @@ class Run:
                 "volume_ml": state.volume_ml,
                 "leak_at": state.leak_at,
                 "mask_hash": content_hash(mask),
+                "engine": self.engine.name,
             },
-            versions=versions("torch", "scipy"),
+            versions=versions("torch", "scipy", "numba"),
             device=str(self._like.device.type),
             dtype=self.parameters.dtype,
             threads=torch.get_num_threads(),
