@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -20,8 +20,11 @@ from src_models.levelset.parameters import LevelSetParameters, paper_preset
 from src_models.record import Record, record_path
 
 if TYPE_CHECKING:
+    from src_models.levelset.coupled import LabelsResult
     from src_models.levelset.evolution import LevelSetResult, LevelSetState
     from src_models.levelset.initial import Seeds
+
+Result = TypeVar("Result", "LevelSetResult", "LabelsResult")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "edge": {"speed": "edge"},
@@ -33,6 +36,7 @@ _USAGE = "lsnet evolve IMAGE (--seeds MASK | --point Z,Y,X:RADIUS) --out OUT [--
 _EPILOG = """\
 examples:
   lsnet evolve ct.nii.gz --point 120,95,140:8 --out liver.nii.gz --speed region --lower 80 --upper 180
+  lsnet evolve ct.nii.gz --seeds organs.nii.gz --all-labels --parameters organs.toml --out grown.nii.gz
   lsnet evolve mr.nrrd --seeds painted.nrrd --out part.seg.nrrd --speed edge --curvature 0.3
 
 Points are in mm and regions in voxels, both in the order in which the file stores its axes, slowest first, counted from
@@ -59,7 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--speed-image", metavar="FILE", type=Path, help="Use this speed image, do not compute one.")
     files.add_argument("--walls", metavar="MASK", type=Path, help="Where the front must not go.")
     files.add_argument("--pins", metavar="MASK", type=Path, help="What must stay inside.")
-    files.add_argument(
+    files.add_argument("--protect", metavar="LABELS", type=Path, help="Labels that are there already: no front enters.")
+    which = files.add_mutually_exclusive_group()
+    which.add_argument(
+        "--all-labels",
+        action="store_true",
+        help="Every label of the seeds grows at once and keeps its number; none ever overlaps another. "
+        "A table [label.N] in the parameter file holds what is different for label N.",
+    )
+    which.add_argument(
         "--label", metavar="N", type=_label, help="The label of the seeds to start from, and the value to write."
     )
     files.add_argument(
@@ -79,6 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
+    if arguments.all_labels:
+        from src_models.cli import labels
+
+        return labels.run(arguments)
     parameters = chosen_parameters(arguments)
     job = prepare(arguments, parameters)
     began = time.perf_counter()
@@ -130,7 +146,8 @@ def chosen_parameters(arguments: argparse.Namespace) -> LevelSetParameters:
     values: dict[str, Any] = dict(PRESETS[arguments.preset]) if arguments.preset else {}
     origin: dict[str, str] = {}
     if arguments.parameters is not None:
-        from_file = options.read_parameter_file(arguments.parameters, LevelSetParameters)
+        apart = "label" if arguments.all_labels else ""
+        from_file = options.read_parameter_file(arguments.parameters, LevelSetParameters, apart=apart)
         values |= from_file
         origin = {name: f"{name} in {arguments.parameters.name}" for name in from_file}
     flags = options.given(arguments, LevelSetParameters)
@@ -145,6 +162,7 @@ def prepare(arguments: argparse.Namespace, parameters: LevelSetParameters) -> Jo
         "speed_image": arguments.speed_image,
         "walls": arguments.walls,
         "pins": arguments.pins,
+        "protect": arguments.protect,
         "parameters": arguments.parameters,
     }
     sources = {name: path for name, path in named.items() if path is not None}
@@ -161,24 +179,28 @@ def prepare(arguments: argparse.Namespace, parameters: LevelSetParameters) -> Jo
         initial: NDArray[Any] | Seeds = inputs.read_mask(arguments.seeds, frame, reading, "seeds", arguments.label)
     else:
         initial = inputs.read_points(arguments.point, frame)
+    walls = inputs.read_mask(arguments.walls, frame, reading, "walls") if arguments.walls else None
+    if arguments.protect is not None:
+        protected = inputs.read_mask(arguments.protect, frame, reading, "protected labels")
+        walls = protected if walls is None else walls | protected
     return Job(
         frame=frame,
         initial=initial,
         parameters=parameters,
         target=target,
         speed_image=inputs.read_speed_image(arguments.speed_image, frame, reading) if arguments.speed_image else None,
-        walls=inputs.read_mask(arguments.walls, frame, reading, "walls") if arguments.walls else None,
+        walls=walls,
         pins=inputs.read_mask(arguments.pins, frame, reading, "pins") if arguments.pins else None,
     )
 
 
 def drive(
-    work: Generator[LevelSetState, Any, LevelSetResult],
+    work: Generator[Any, Any, Result],
     *,
     json_lines: bool,
     keep_partial: bool = False,
-    also: Callable[[LevelSetState], object] | None = None,
-) -> LevelSetResult:
+    also: Callable[[Any], object] | None = None,
+) -> Result:
     """Run to the end under a progress bar or JSON lines.
 
     Parameters
@@ -197,14 +219,15 @@ def drive(
             try:
                 state = next(work)
             except StopIteration as end:
-                result: LevelSetResult = end.value
+                result: Result = end.value
                 return result
             show(state)
             if also is not None:
                 also(state)
             if interrupted():
                 work.close()
-                return state.result()
+                partial: Result = state.result()
+                return partial
 
 
 def summary(job: Job, result: LevelSetResult, seconds: float) -> list[str]:

@@ -210,6 +210,21 @@ def read_mask(path: Path, frame: Frame, reading: ReadOptions, what: str, label: 
     return part
 
 
+def read_labels(path: Path, frame: Frame, reading: ReadOptions, what: str) -> NDArray[Any]:
+    """The label numbers of a file inside the region of a frame.
+
+    Raises
+    ------
+    GeometryError, InputError
+        As `read_mask`.
+    """
+    from src_models.files import read_segmentation
+
+    read_mask(path, frame, reading, what)
+    found = read_segmentation(path, reading, like=frame.volume.grid)
+    return np.asarray(_labels_of_frame(found, frame, path)[frame.box])
+
+
 def read_speed_image(path: Path, frame: Frame, reading: ReadOptions) -> NDArray[Any]:
     """A speed image on the grid of the image, inside the region of a frame.
 

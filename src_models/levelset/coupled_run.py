@@ -329,6 +329,8 @@ class LabelsRun:
                 "stop_reason": reason,
                 "steps": state.iteration,
                 "time": state.time,
+                "size_mm": sum(r.size for r in reports.values()),
+                "volume_ml": sum(r.size for r in reports.values()) / 1000 if len(self.spacing) == 3 else None,
                 "labels": told,
                 "labels_hash": content_hash(labels),
             },
