@@ -76,6 +76,11 @@ def record_lines(record: Record) -> list[str]:
 
         parameters = options.build(LevelSetParameters, record.parameters)
         lines.append(f"  settings  {' '.join(options.command_line(parameters)) or 'all as they come'}")
+    if record.task == "evolve_labels":
+        for number, one in result.get("labels", {}).items():
+            ml = one["volume_ml"]
+            size = f"{_short(one['size_mm'])} mm2" if ml is None else f"{_short(ml)} ml"
+            lines.append(f"  label {number:<4}{size}, {one['stop_reason']}")
     if record.changes:
         lines.append(f"  changed   {len(record.changes)} times while it ran")
     versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
