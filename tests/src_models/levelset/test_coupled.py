@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src_models.levelset import LevelSetParameters, evolve, evolve_labels
+from src_models.levelset import LevelSetParameters, evolve, evolve_labels, label_box
 from src_models.levelset.coupling import coupled, label_array
 from src_models.levelset.equation import constrained, rate_of_change
 from src_models.levelset.fields import SpeedFields, speed_images
@@ -250,6 +252,73 @@ def test_one_label_is_evolve(shape, spacing, speed):
     assert np.array_equal(u, alone.level_set[box])
     assert np.array_equal(state.labels > 0, alone.mask)
     assert box != first_box
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"speed": "region", "region": "chan_vese"},
+        {"speed": "region", "region": "chan_vese", "local_sigma": 6.0},
+        {"order": 1, "redistance_every": 0, "curvature_form": "nested", "speed_at": "voxel", "time_step": 0.1},
+    ],
+    ids=["means", "local means", "no band"],
+)
+def test_one_label_that_needs_the_whole_array_is_evolve(changes):
+    shape, spacing = (50, 60), (1.0, 1.0)
+    image = noise_image(shape, 4.0)
+    start = image > 0.7
+    p = LevelSetParameters(steps=40, auto_stop=False, **changes)
+    result = finish(evolve_labels(image, {4: start}, spacing, p))
+    assert np.array_equal(result.level_set(4), finish(evolve(image, start, spacing, p)).level_set)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "speed"),
+    [((96, 120), (1.0, 0.7), "edge"), ((96, 120), (1.0, 1.0), "region"), ((20, 70, 100), (3.0, 1.0, 1.0), "region")],
+)
+def test_boxes_change_no_bit(shape, spacing, speed, monkeypatch):
+    """Four labels that meet, each in its box, and each on the whole array."""
+    image = noise_image(shape, 2.5)
+    middle = [0.5 * (n - 1) * h for n, h in zip(shape, spacing, strict=True)]
+    starts = np.zeros(shape, np.uint8)
+    for number, (dy, dx) in enumerate(((-9, -9), (-8, 9), (9, -8), (9, 9)), start=1):
+        centre = [*middle[:-2], middle[-2] + dy, middle[-1] + dx]
+        starts[ball(shape, spacing, 4.0, centre) > 0] = number
+    p = LevelSetParameters(speed=speed, lower=0.1, steps=40, auto_stop=False)
+    small = finish(evolve_labels(image, starts, spacing, p))
+    monkeypatch.setattr(label_box, "needs_everything", lambda parameters: True)
+    large = finish(evolve_labels(image, starts, spacing, p))
+    for number in range(1, 5):
+        assert large.level_sets[number][1].shape == shape
+        assert small.level_sets[number][1].size < 0.8 * image.size
+        assert np.array_equal(small.level_set(number), large.level_set(number))
+        assert small.reports[number] == replace(large.reports[number], changed_box=small.reports[number].changed_box)
+
+
+def test_memory_goes_with_the_labels_not_with_the_volume():
+    shape, spacing = (128, 128, 128), (1.0, 1.0, 1.0)
+    starts = np.zeros(shape, np.uint8)
+    corners = itertools.product((30.0, 98.0), repeat=3)
+    for number, centre in enumerate(corners, start=1):
+        starts[ball(shape, spacing, 4.0, centre) > 0] = number
+    p = LevelSetParameters(speed="region", lower=0.0, value_range=(0.0, 1.0), steps=3)
+    image = np.ones(shape, np.float32)
+    finish(evolve_labels(image, starts, spacing, p))
+    tracemalloc.start()
+    for _ in evolve_labels(image, starts, spacing, p):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * image.nbytes  # eight level sets with two buffers on whole arrays are 16, their speeds 8 more
+
+
+def test_labels_without_a_band_do_not_overlap_either():
+    shape, spacing = (40, 44), (1.0, 1.0)
+    starts = random_starts(shape, 4, 3, spacing, 4.0)
+    p = LevelSetParameters(order=1, redistance_every=0, steps=60, auto_stop=False, speed="region", lower=0.1)
+    for state in evolve_labels(noise_image(shape), starts, spacing, p):
+        assert owners(level_sets(state, shape)).max() <= 1
+    assert (state.labels > 0).mean() > 0.6
 
 
 def test_a_leak_is_undone_in_a_box_that_has_grown():
