@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 
 from src_models.cli import evolve, inputs, options, outputs, report
 from src_models.errors import InputError
+from src_models.levelset.classifier import ClassifierParameters
+from src_models.levelset.clustering import ClusterParameters
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.record import Record, record_path
 
 if TYPE_CHECKING:
+    from src_models.files import ReadOptions
     from src_models.levelset.coupled import LabelsResult
 
 ONE_ONLY = {
     "point": "--point gives no label its number",
     "distance": "each label has a level set of its own",
     "speed_image": "each label has a speed of its own",
+    "strokes": "a classifier knows one structure",
+    "stroke_label": "a classifier knows one structure",
 }
 """Flags of a run of one front, and why they do not go with several."""
 
@@ -67,6 +72,11 @@ def prepare(arguments: argparse.Namespace) -> Job:
         if getattr(arguments, name) is not None:
             flag = options.flag(name)
             raise InputError("all-labels", f"{flag} does not go with --all-labels", why, f"Leave out {flag}.")
+    for model in (ClassifierParameters, ClusterParameters):
+        for name in options.given(arguments, model):
+            flag = options.flag(name)
+            why = "labels take their speed from the image and their own parameters"
+            raise InputError("all-labels", f"{flag} does not go with --all-labels", why, f"Leave out {flag}.")
     files = {name: getattr(arguments, name) for name in ("seeds", "walls", "pins", "protect", "parameters")}
     sources: dict[str, Path] = {"source": arguments.image} | {k: path for k, path in files.items() if path is not None}
     target = outputs.Target(arguments.out, overwrite=arguments.overwrite, files=sources)
@@ -77,16 +87,22 @@ def prepare(arguments: argparse.Namespace) -> Job:
         arguments.image, reading, time_point=arguments.time_point, channel=arguments.channel, crop=arguments.crop
     )
     target.check_formats(frame.volume.grid)
-    starts = inputs.read_labels(arguments.seeds, frame, reading, "seeds")
+    starts = _labels(arguments.seeds, frame, reading, "seeds")
     masks: dict[str, NDArray[Any]] = {}
     if arguments.walls is not None:
         masks["walls"] = inputs.read_mask(arguments.walls, frame, reading, "walls")
     if arguments.pins is not None:
-        masks["pins"] = inputs.read_labels(arguments.pins, frame, reading, "pins")
+        masks["pins"] = _labels(arguments.pins, frame, reading, "pins")
     if arguments.protect is not None:
         masks["protected"] = inputs.read_mask(arguments.protect, frame, reading, "protected labels")
     numbers = [int(number) for number in np.unique(starts) if number != 0]
     return Job(frame, starts, parameters_of_labels(common, arguments.parameters, numbers), target, masks)
+
+
+def _labels(path: Path, frame: inputs.Frame, reading: ReadOptions, what: str) -> NDArray[Any]:
+    """The label numbers of a file, of which there must be some."""
+    inputs.read_mask(path, frame, reading, what)
+    return inputs.read_labels(path, frame, reading, what)
 
 
 def parameters_of_labels(

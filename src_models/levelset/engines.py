@@ -26,10 +26,23 @@ def chosen_engine(parameters: LevelSetParameters, device: torch.device, contribu
         Where the run shall be.
     contributions : bool
         Only the reference sums what each term adds.
+
+    Returns
+    -------
+    str
+        "band" on a processor; "fused" on an NVIDIA card with Triton, for the forms of `fused.can_be_fused`; else
+        "reference", on any device.
     """
-    if parameters.engine == "reference" or contributions or device.type != "cpu":
+    if parameters.engine == "reference" or contributions:
         return "reference"
-    return "band"
+    if device.type == "cpu":
+        return "band"
+    if parameters.engine == "auto" and device.type == "cuda":
+        from src_models.levelset.fused import can_be_fused, kernels_work
+
+        if can_be_fused(parameters) and kernels_work(device):
+            return "fused"
+    return "reference"
 
 
 def make_engine(
@@ -68,6 +81,10 @@ def make_engine(
         return BandEngine(u, spacing, width, redistance=redistance, dtype=dtype)
     if redistance is not None and width is not None:
         u = redistanced(name, u, spacing, width, redistance, like)
+    if name == "fused" and width is not None:
+        from src_models.levelset.fused import FusedEngine
+
+        return FusedEngine(u, spacing, width, like)
     from src_models.levelset.reference import ReferenceEngine
 
     return ReferenceEngine(u, spacing, width, like, contributions=contributions)
@@ -84,6 +101,11 @@ def redistanced(
 
         return band_storage.redistanced(np.asarray(u), spacing, width, order)
     start = torch.from_numpy(np.ascontiguousarray(u)).to(like)
-    distance = redistance_fully(start, spacing, width, order=1 if order == 1 else 2)
+    if name == "fused":
+        from src_models.levelset.fused_field import redistanced as on_the_card
+
+        distance = on_the_card(start, spacing, width, order)
+    else:
+        distance = redistance_fully(start, spacing, width, order=1 if order == 1 else 2)
     whole: NDArray[Any] = distance.detach().cpu().numpy()
     return whole

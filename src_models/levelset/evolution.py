@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from src_models.errors import InputError
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
-from src_models.levelset.run import Run
+from src_models.levelset.pyramid import Beginning, coarse_to_fine, is_worth_it
+from src_models.levelset.recipes import GivenSpeed, restored_speed
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.record import Change, Record, StoredArray, content_hash
 
@@ -23,7 +24,7 @@ def evolve(
     initial: NDArray[Any] | Seeds | Resume,
     spacing: Sequence[float],
     parameters: LevelSetParameters,
-    speed_image: NDArray[Any] | None = None,
+    speed_image: GivenSpeed | None = None,
     *,
     walls: NDArray[Any] | None = None,
     pins: NDArray[Any] | None = None,
@@ -42,8 +43,8 @@ def evolve(
         mm per array axis, in array order.
     parameters : LevelSetParameters
         The equation and when to stop.
-    speed_image : ndarray, optional
-        Replaces the computed edge image g (>= 0) or region speed s.
+    speed_image : ndarray, ClassifierSpeed, ClusterSpeed or PreparedSpeed, optional
+        Replaces the computed edge image g (>= 0) or region speed s; or how to make s from the image, see `recipes`.
     walls, pins : ndarray of bool, optional
         Where the front must not go, and what must be inside.
     contributions : bool
@@ -52,8 +53,9 @@ def evolve(
     Yields
     ------
     LevelSetState
-        The start, then every step. ``send`` a `LevelSetParameters` or `Constraints` in place of ``next`` to change them
-        from the next step on; pause by not calling, cancel by ``close``.
+        The start, then every step; before these the coarse levels, where `pyramid` asks for them. ``send`` a
+        `LevelSetParameters` or `Constraints` in place of ``next`` to change them from the next step on; pause by not
+        calling, cancel by ``close``.
 
     Returns
     -------
@@ -65,7 +67,10 @@ def evolve(
     InputError, GeometryError, DeviceError
         One sentence each, before the first step.
     """
-    run = Run(image, initial, spacing, parameters, speed_image, walls, pins, contributions)
+    begun = Beginning(image, initial, spacing, parameters, speed_image, walls, pins)
+    if is_worth_it(parameters, np.shape(image), initial):
+        begun = yield from coarse_to_fine(begun)
+    run = begun.run(contributions)
     state = run.start()
     while state.stop_reason is None:
         message = yield state
@@ -114,16 +119,18 @@ def replay(
         _stored_start(inputs["initial"]),
         record.source.spacing,
         LevelSetParameters(**record.parameters),
-        speed_image,
+        restored_speed(inputs) or speed_image,
         walls=walls,
         pins=pins,
     )
     changes = list(record.changes)
     steps = int(record.result["steps"])
     state = next(again)
-    while state.stop_reason is None and not (record.status == "cancelled" and state.iteration >= steps):
+    while state.phase != "evolve" or (
+        state.stop_reason is None and not (record.status == "cancelled" and state.iteration >= steps)
+    ):
         yield state
-        due = bool(changes) and changes[0].step == state.iteration
+        due = state.phase == "evolve" and bool(changes) and changes[0].step == state.iteration
         state = again.send(_message(changes.pop(0)) if due else None)
     yield state
     return state.result()
@@ -131,7 +138,8 @@ def replay(
 
 def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:
     if "resume" in stored:
-        return Resume(StoredArray(**stored["resume"]).array(), int(stored["iteration"]), float(stored["time"]))
+        u, moment = StoredArray(**stored["resume"]).array(), (int(stored["iteration"]), float(stored["time"]))
+        return Resume(u, *moment, free_speed=stored.get("free_speed"))
     if "seeds" in stored:
         return Seeds(**stored["seeds"])
     return StoredArray(**stored["array"]).array()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from src_models.errors import DeviceError, InputError, LsnetError
 from src_models.levelset import initial as initial_room
@@ -22,6 +23,7 @@ from src_models.levelset.engines import chosen_engine, make_engine, redistanced
 from src_models.levelset.fields import check_speed_image, speed_images
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, packages, stored_speed
 from src_models.levelset.speed import as_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.levelset.stopping import FrontMeasures, StopRules
@@ -49,6 +51,13 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     return torch.device(name)
 
 
+def working_type(parameters: LevelSetParameters) -> Tensor:
+    """An empty tensor of the type and on the device that a run works in."""
+    dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
+    device = "cpu" if parameters.engine == "band" else parameters.device
+    return torch.empty(0, dtype=dtype, device=resolve_device(device, dtype))
+
+
 class Run:
     """Everything a run holds between two steps."""
 
@@ -58,7 +67,7 @@ class Run:
         initial: NDArray[Any] | Seeds | Resume,
         spacing: Sequence[float],
         parameters: LevelSetParameters,
-        speed_image: NDArray[Any] | None,
+        speed_image: GivenSpeed | None,
         walls: NDArray[Any] | None,
         pins: NDArray[Any] | None,
         contributions: bool,
@@ -70,18 +79,16 @@ class Run:
         self.parameters = with_range(self._image, parameters)
         self._first_parameters = self.parameters
         self._speed_image = speed_image
-        self._given_speed = (
-            None if speed_image is None else check_speed_image(speed_image, self._image.shape, parameters)
-        )
-        dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
-        self._like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
-        self._notes: list[str] = []
+        self._given_speed, speed_notes = given_speed(speed_image, self._image, self.spacing, parameters, initial)
+        self._like = working_type(parameters)
+        self._notes: list[str] = list(speed_notes)
         if self._image.min() == self._image.max() and speed_image is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")
         if parameters.gradient in ("central", "none"):
             self._notes.append(
                 f"gradient={parameters.gradient} is for reproducing the paper; it does not propagate a front reliably."
             )
+        self._known_speed = initial.speed if isinstance(initial, Resume) else None
         self._changes: list[Change] = []
         self._inputs = _stored_inputs(initial, walls, pins, speed_image)
         self._walls = self._mask(walls, "walls")
@@ -103,6 +110,7 @@ class Run:
         self._set_problem()
         self.iteration, self.time = (initial.iteration, initial.time) if isinstance(initial, Resume) else (0, 0.0)
         self._first_iteration = self.iteration
+        self._free_speed = initial.free_speed if isinstance(initial, Resume) else None
         self.dt = 0.0
         self._rules: StopRules | None = None
         self._seen: Look | None = None
@@ -116,15 +124,7 @@ class Run:
     def _mask(self, mask: NDArray[Any] | None, name: str) -> NDArray[np.bool_] | None:
         if mask is None:
             return None
-        array = np.asarray(mask)
-        if array.shape != self._image.shape:
-            raise InputError(
-                f"{name}-grid",
-                f"The {name} and the image lie on different grids, {array.shape} and {self._image.shape} voxels",
-                "",
-                f"Paint the {name} on this image.",
-            )
-        return np.ascontiguousarray(array != 0)
+        return np.ascontiguousarray(initial_room.check_mask(mask, self._image.shape, name) != 0)
 
     def _band_width(self) -> float | None:
         p = self.parameters
@@ -168,7 +168,8 @@ class Run:
         return start
 
     def _set_problem(self) -> None:
-        images = speed_images(self._image, self.spacing, self.parameters, self._given_speed)
+        known = self._known_speed if self._given_speed is None else self._given_speed
+        images = speed_images(self._image, self.spacing, self.parameters, known)
         self.engine.set_problem(images, self.parameters)
         self._seen = None
 
@@ -201,8 +202,10 @@ class Run:
                     "Start a new run from here.",
                 )
             if self._given_speed is not None:
+                check_mode(self._speed_image, message)
                 check_speed_image(self._given_speed, self._image.shape, message)
             self.parameters = with_range(self._image, message.model_copy(update=fixed))
+            self._free_speed = self._known_speed = None
             return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
         if message.walls is not None:
             self._walls = self._mask(message.walls, "walls")
@@ -215,6 +218,11 @@ class Run:
         return Change(step=self.iteration, **stored)
 
     # -- the run itself
+
+    @property
+    def free_speed(self) -> float | None:
+        """v_ref of the stop rules: the largest |balloon S| over the first band; None before the start."""
+        return None if self._rules is None else self._rules.free_speed
 
     def start(self) -> LevelSetState:
         """The state before the first step."""
@@ -256,7 +264,8 @@ class Run:
             fastest = self._look_at(math.inf).fastest
             active = tuple(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n > 1)
             thickness = math.prod(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n == 1)
-            self._rules = StopRules(p, active, abs(p.balloon) * fastest, thickness)
+            free_speed = abs(p.balloon) * fastest if self._free_speed is None else self._free_speed
+            self._rules = StopRules(p, active, free_speed, thickness)
         threshold = self._rules.free_speed / 2
         seen = self._look_at(threshold)
         if seen.is_empty:
@@ -368,7 +377,7 @@ class Run:
                 "mask_hash": content_hash(mask),
                 "engine": self.engine.name,
             },
-            versions=versions("torch", "scipy", "numba"),
+            versions=versions("torch", "scipy", "numba", *packages(self._speed_image)),
             device=str(self._like.device.type),
             dtype=self.parameters.dtype,
             threads=torch.get_num_threads(),
@@ -397,7 +406,7 @@ def _stored_inputs(
     initial: NDArray[Any] | Seeds | Resume,
     walls: NDArray[Any] | None,
     pins: NDArray[Any] | None,
-    speed: NDArray[Any] | None,
+    speed: GivenSpeed | None,
 ) -> dict[str, Any]:
     """The drawn inputs as a record keeps them."""
     stored: dict[str, Any] = {}
@@ -405,7 +414,12 @@ def _stored_inputs(
         initial = initial.origin
     if isinstance(initial, Resume):
         kept_u = StoredArray.of(np.asarray(initial.level_set)).model_dump(mode="json")
-        stored["initial"] = {"resume": kept_u, "iteration": initial.iteration, "time": initial.time}
+        stored["initial"] = {
+            "resume": kept_u,
+            "iteration": initial.iteration,
+            "time": initial.time,
+            "free_speed": initial.free_speed,
+        }
     elif isinstance(initial, Seeds):
         stored["initial"] = {"seeds": initial.model_dump(mode="json")}
     else:
@@ -417,6 +431,4 @@ def _stored_inputs(
     for name, mask in (("walls", walls), ("pins", pins)):
         if mask is not None:
             stored[name] = StoredArray.of(np.asarray(mask) != 0).model_dump(mode="json")
-    if speed is not None:
-        stored["speed_image"] = content_hash(np.asarray(speed))
-    return stored
+    return stored | stored_speed(speed)

@@ -56,12 +56,19 @@ class Resume:
     origin : ndarray, Seeds or None
         The drawn start this level set was made from, where the parameters alone lead from there to here; the record
         keeps it in place of the level set.
+    free_speed : float or None
+        v_ref of the run it comes from (`Run.free_speed`), by which the stop rules measure: a front at rest no longer
+        shows how fast it was free to run. None takes it from this front.
+    speed : ndarray or None
+        The speed image of the image and the parameters of the run, where it has been computed already.
     """
 
     level_set: NDArray[Any]
     iteration: int = 0
     time: float = 0.0
     origin: NDArray[Any] | Seeds | None = None
+    free_speed: float | None = None
+    speed: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
