@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from src_models.cli import inputs, options, outputs, report, speeds
+from src_models.cli.driving import drive
 from src_models.levelset.parameters import LevelSetParameters, paper_preset
 from src_models.record import Record, record_path
 
 if TYPE_CHECKING:
-    from src_models.levelset.coupled import LabelsResult
     from src_models.levelset.evolution import LevelSetResult, LevelSetState
     from src_models.levelset.initial import Seeds
     from src_models.levelset.recipes import GivenSpeed
-
-Result = TypeVar("Result", "LevelSetResult", "LabelsResult")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "edge": {"speed": "edge"},
@@ -95,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.all_labels:
         from src_models.cli import labels
 
-        return labels.run(arguments)
+        return labels.run(arguments, chosen_parameters(arguments))
     parameters = chosen_parameters(arguments)
     job = prepare(arguments, parameters)
     began = time.perf_counter()
@@ -197,42 +191,6 @@ def prepare(arguments: argparse.Namespace, parameters: LevelSetParameters) -> Jo
     )
 
 
-def drive(
-    work: Generator[Any, Any, Result],
-    *,
-    json_lines: bool,
-    keep_partial: bool = False,
-    also: Callable[[Any], object] | None = None,
-) -> Result:
-    """Run to the end under a progress bar or JSON lines.
-
-    Parameters
-    ----------
-    work : generator
-        The run.
-    json_lines : bool
-        Lines for programs in place of the bar.
-    keep_partial : bool
-        Ctrl-C ends the run with what is there, between two steps; otherwise it ends the command.
-    also : callable, optional
-        Called with each state.
-    """
-    with report.watch(json_lines) as show, _interrupts(keep_partial) as interrupted:
-        while True:
-            try:
-                state = next(work)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            show(state)
-            if also is not None:
-                also(state)
-            if interrupted():
-                work.close()
-                partial: Result = state.result()
-                return partial
-
-
 def summary(job: Job, result: LevelSetResult, seconds: float) -> list[str]:
     """What a person wants to know, in plain lines."""
     from src_models.levelset.evolution import REASONS
@@ -267,24 +225,3 @@ def _label(text: str) -> int:
     if not 1 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"a label is a whole number from 1 to 65535, got {text}")
     return value
-
-
-@contextmanager
-def _interrupts(keep_partial: bool) -> Iterator[Any]:
-    """Turn the first Ctrl-C into a question that the loop asks between two steps; the second one ends at once."""
-    if not keep_partial or threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    pressed = threading.Event()
-
-    def note(*_: Any) -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-        pressed.set()
-        sys.stderr.write("\nStopping; once more to stop without saving.\n")
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_models.cli import evolve, inputs, options, outputs, report
+from src_models.cli import inputs, options, outputs, report
+from src_models.cli.driving import drive
 from src_models.errors import InputError
 from src_models.levelset.classifier import ClassifierParameters
 from src_models.levelset.clustering import ClusterParameters
@@ -43,14 +44,14 @@ class Job:
     masks: dict[str, NDArray[Any]]
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Do what the command line says."""
+def run(arguments: argparse.Namespace, common: LevelSetParameters) -> int:
+    """Do what the command line says; `common` are the parameters that every label begins with."""
     from src_models.levelset.coupled import evolve_labels
 
-    job = prepare(arguments)
+    job = prepare(arguments, common)
     began = time.perf_counter()
     work = evolve_labels(job.frame.array, job.starts, job.frame.spacing, job.parameters, **job.masks)
-    result = evolve.drive(work, json_lines=arguments.json, keep_partial=arguments.keep_partial)
+    result = drive(work, json_lines=arguments.json, keep_partial=arguments.keep_partial)
     record = job.target.save_labels(job.frame, result)
     seconds = time.perf_counter() - began
     if arguments.json:
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def prepare(arguments: argparse.Namespace) -> Job:
+def prepare(arguments: argparse.Namespace, common: LevelSetParameters) -> Job:
     """Read and check everything, the targets first.
 
     Raises
@@ -81,7 +82,6 @@ def prepare(arguments: argparse.Namespace) -> Job:
     sources: dict[str, Path] = {"source": arguments.image} | {k: path for k, path in files.items() if path is not None}
     target = outputs.Target(arguments.out, overwrite=arguments.overwrite, files=sources)
     target.check()
-    common = evolve.chosen_parameters(arguments)
     reading = inputs.read_options(arguments)
     frame = inputs.read_frame(
         arguments.image, reading, time_point=arguments.time_point, channel=arguments.channel, crop=arguments.crop

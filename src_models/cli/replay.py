@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from src_models.cli import evolve, inputs, outputs, report
+from src_models.cli import inputs, outputs, report
+from src_models.cli.driving import drive
 from src_models.errors import FileError, LsnetError
 from src_models.record import Record, content_hash, record_path, versions
 
@@ -57,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     result: LevelSetResult | LabelsResult
     try:
         if several:
-            result = evolve.drive(replay_labels(record, frame.array), json_lines=arguments.json)
+            result = drive(replay_labels(record, frame.array), json_lines=arguments.json)
         else:
-            result = evolve.drive(replay(record, frame.array, speed), json_lines=arguments.json)
+            result = drive(replay(record, frame.array, speed), json_lines=arguments.json)
     except (KeyError, ValidationError) as error:
         name = arguments.record.name
         raise FileError(

@@ -120,14 +120,11 @@ def replay_labels(record: Record, image: NDArray[Any]) -> Generator[LabelsState,
         {int(k): LevelSetParameters(**values) for k, values in record.parameters["labels"].items()},
         **masks,
     )
-    changes = list(record.changes)
     steps = int(record.result["steps"])
     state = next(again)
     while state.stop_reason is None and not (record.status == "cancelled" and state.iteration >= steps):
         yield state
-        due = [change for change in changes if change.step == state.iteration]
-        changes = changes[len(due) :]
-        state = again.send(_message(due))
+        state = again.send(_message([change for change in record.changes if change.step == state.iteration]))
     yield state
     return state.result()
 

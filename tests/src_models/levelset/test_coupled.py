@@ -274,7 +274,7 @@ def test_one_label_that_needs_the_whole_array_is_evolve(changes):
 
 @pytest.mark.parametrize(
     ("shape", "spacing", "speed"),
-    [((96, 120), (1.0, 0.7), "edge"), ((96, 120), (1.0, 1.0), "region"), ((20, 70, 100), (3.0, 1.0, 1.0), "region")],
+    [((96, 120), (1.0, 0.7), "edge"), ((96, 120), (1.0, 1.0), "region"), ((30, 110, 140), (3.0, 1.0, 1.0), "region")],
 )
 def test_boxes_change_no_bit(shape, spacing, speed, monkeypatch):
     """Four labels that meet, each in its box, and each on the whole array."""

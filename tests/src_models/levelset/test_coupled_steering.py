@@ -10,7 +10,10 @@ import pytest
 from src_models.errors import LsnetError
 from src_models.levelset import Constraints, LevelSetParameters, evolve, evolve_labels
 from src_models.levelset.coupled import replay_labels
+from src_models.levelset.coupling import moved_box, overlap
 from src_models.levelset.initial import Seeds, Sphere
+from src_models.levelset.label_front import LabelFront, Scene
+from src_models.levelset.speed import with_range
 from src_models.progress import finish
 from src_models.record import Record, content_hash
 from tests.scenes import ball
@@ -131,15 +134,17 @@ def test_what_cannot_be_taken_is_said_and_changes_nothing():
     wrong = {
         3: {7: REGION},
         6: Constraints(walls=np.zeros((3, 3), bool)),
-        9: Constraints(pins=np.ones(SHAPE, bool)),
+        9: Constraints(walls=image > 50, pins=np.ones(SHAPE, bool)),
+        11: Constraints(),
         12: LevelSetParameters(redistance_every=0, order=1),
+        15: {1: REGION},
     }
     seen, result = driven(evolve_labels(image, starts, SPACING, REGION), wrong)
     said = [state.note for state in seen if state.note]
     assert len(said) == 4
     assert all(note.startswith("Not changed: ") for note in said)
     assert np.array_equal(result.labels, finish(evolve_labels(image, starts, SPACING, REGION)).labels)
-    assert result.record.changes == ()
+    assert [change.step for change in result.record.changes] == [11, 15]
 
 
 def test_a_record_makes_the_run_again():
@@ -216,6 +221,41 @@ def test_a_leak_ends_one_label_and_gives_way_to_the_other():
     assert result.reports[2].stop_reason == "steps"
     assert not owned_twice(result)
     assert np.abs(result.level_set(1)).max() <= 4
+
+
+def test_going_back_takes_nothing_from_others():
+    """A label that stood where another one stands by now keeps the rest of its place; the other one loses nothing."""
+    image, _ = two_discs()
+    p = with_range(image, REGION)
+    scene = Scene(image, SPACING, 4.0, None, None)
+    first, second = (
+        LabelFront(number, scene, ball(SHAPE, SPACING, 10.0, (30.0, x)) > 0, p) for number, x in ((1, 38.0), (2, 50.0))
+    )
+    kept, before = second.level_set().copy(), first.level_set().copy()
+    first.give_way([second])
+    assert np.array_equal(second.level_set(), kept)
+    common = overlap(first.box, second.box)
+    mine = first.level_set()[moved_box(common, first.box)]
+    theirs = kept[moved_box(common, second.box)]
+    was = before[moved_box(common, first.box)]
+    assert ((was > 0) & (theirs > 0)).any()
+    assert not ((mine > 0) & (theirs > 0)).any()
+    assert np.array_equal(mine[theirs < -3.9], was[theirs < -3.9])
+
+
+def test_all_share_the_smallest_step():
+    image, starts = two_discs()
+    own = {1: REGION, 2: REGION.model_copy(update={"curvature": 1.0})}
+    alone = []
+    for number, p in own.items():
+        run = evolve(image, starts == number, SPACING, p)
+        next(run)
+        alone.append(next(run).dt)
+    run = evolve_labels(image, starts, SPACING, own)
+    next(run)
+    state = next(run)
+    assert alone[0] > alone[1]
+    assert state.dt == state.time == min(alone)
 
 
 @pytest.mark.parametrize(
