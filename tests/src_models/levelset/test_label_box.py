@@ -82,15 +82,16 @@ def test_boxes_hold_what_they_must():
 
 
 def test_a_label_between_two_others_does_not_leak_while_it_gets_out():
-    """Three slabs side by side in a disc: almost all of the middle one's front is held by the others at first."""
+    """Three slabs side by side in a disc: the outer ones, soon at rest, hold most of the front of the middle one."""
     shape, spacing = (100, 100), (1.0, 1.0)
     body = ball(shape, spacing, 40.0)
     starts = np.zeros(shape, np.uint8)
     for number in (1, 2, 3):
         starts[38:62, 40 + 5 * number : 45 + 5 * number] = number
     p = LevelSetParameters(speed="region", lower=50, steps=400)
-    result = finish(evolve_labels(100 / (1 + np.exp(-body)), starts, spacing, p))
-    assert {report.stop_reason for report in result.reports.values()} == {"converged"}
+    short = p.model_copy(update={"steps": 2})
+    result = finish(evolve_labels(100 / (1 + np.exp(-body)), starts, spacing, {1: short, 2: p, 3: short}))
+    assert [result.reports[number].stop_reason for number in (1, 2, 3)] == ["steps", "converged", "steps"]
     inside = body > 2
     assert (result.labels[inside] != 0).mean() > 0.99
-    assert (result.labels == 2).sum() > 2 * (starts == 2).sum()
+    assert (result.labels == 2).sum() > 20 * (starts == 2).sum()
