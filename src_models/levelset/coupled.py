@@ -79,7 +79,7 @@ def evolve_labels(
     -----
     The time step is the smallest of those of the moving labels, so that all share one time. Memory grows with the boxes
     around the labels, not with labels times volume; Chan-Vese speeds and runs without redistancing need whole arrays.
-    Where two fronts lie exactly on one voxel the lower number gets it.
+    Where two fronts lie exactly on one voxel the lower number gets it. ``pyramid`` is not used.
     """
     run = LabelsRun(image, initials, spacing, parameters, protected, walls, pins)
     state = run.start()
