@@ -33,6 +33,10 @@ examples:
   lsnet evolve ct.nii.gz --point 120,95,140:8 --out liver.nii.gz --speed region --lower 80 --upper 180
   lsnet evolve ct.nii.gz --seeds organs.nii.gz --all-labels --parameters organs.toml --out grown.nii.gz
   lsnet evolve mr.nrrd --seeds painted.nrrd --out part.seg.nrrd --speed edge --curvature 0.3
+  lsnet evolve images --seeds seeds --parameters learned.toml --out masks
+
+With a folder of images, --seeds (or --walls, --pins, --speed-image) may be a folder of files of the same names, and
+--out is a folder: one mask and record an image, and the table outcomes.csv.
 
 Points are in mm and regions in voxels, both in the order in which the file stores its axes, slowest first, counted from
 the centre of its first voxel. Research use only; not a medical device."""
@@ -43,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = _USAGE
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="The image: NIfTI, NRRD, MetaImage, PNG or TIFF.")
+    parser.add_argument(
+        "image", metavar="IMAGE", type=Path, help="The image, or a folder: NIfTI, NRRD, MetaImage, PNG, TIFF."
+    )
     start = parser.add_argument_group("start").add_mutually_exclusive_group(required=True)
     start.add_argument("--seeds", metavar="MASK", type=Path, help="Mask or labels on the grid of the image.")
     start.add_argument(
@@ -91,6 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         return labels.run(arguments, chosen_parameters(arguments))
     parameters = chosen_parameters(arguments)
+    if arguments.image.is_dir():
+        from src_models.cli import evolve_folder
+
+        return evolve_folder.run(arguments, lambda own: _row(own, parameters))
     job = prepare(arguments, parameters)
     began = time.perf_counter()
     job = replace(job, speed_image=speeds.prepared(job.speed_image, job.frame, job.initial, json_lines=arguments.json))
@@ -189,6 +199,23 @@ def prepare(arguments: argparse.Namespace, parameters: LevelSetParameters) -> Jo
         walls=walls,
         pins=inputs.read_mask(arguments.pins, frame, reading, "pins") if arguments.pins else None,
     )
+
+
+def _row(arguments: argparse.Namespace, parameters: LevelSetParameters) -> dict[str, Any]:
+    """Run and save one image of a folder; how it ended, as cells of a table."""
+    job = prepare(arguments, parameters)
+    result = drive(job.start(), json_lines=arguments.json, keep_partial=arguments.keep_partial)
+    record = job.target.save(job.frame, result)
+    millilitres = record.result.get("volume_ml") if job.frame.volume.grid.spacing_known else None
+    return {
+        "outcome": result.stop_reason,
+        "mask": job.target.out.name,
+        "steps": result.iteration,
+        "time": f"{result.time:.4g}",
+        "volume_ml": "" if millilitres is None else f"{millilitres:.4g}",
+        "voxels": int(result.mask.sum()),
+        "message": " ".join(result.notes),
+    }
 
 
 def summary(job: Job, result: LevelSetResult, seconds: float) -> list[str]:

@@ -69,6 +69,10 @@ def prepare(arguments: argparse.Namespace, common: LevelSetParameters) -> Job:
     InputError, FileError, GeometryError, SaveError
         One sentence each.
     """
+    if arguments.image.is_dir():
+        raise InputError(
+            "all-labels", "A folder of images does not go with --all-labels", "", "Give one image after the other."
+        )
     for name, why in ONE_ONLY.items():
         if getattr(arguments, name) is not None:
             flag = options.flag(name)

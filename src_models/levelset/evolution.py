@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.errors import InputError
+from src_models.levelset.conditions import going_on, messages
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.pyramid import Beginning, coarse_to_fine, is_worth_it
@@ -114,26 +115,49 @@ def replay(
         )
     inputs = record.inputs
     walls, pins = (StoredArray(**inputs[k]).array() if k in inputs else None for k in ("walls", "pins"))
+    speed = restored_speed(inputs) or speed_image
     again = evolve(
         image,
         _stored_start(inputs["initial"]),
         record.source.spacing,
         LevelSetParameters(**record.parameters),
-        restored_speed(inputs) or speed_image,
+        speed,
         walls=walls,
         pins=pins,
     )
     changes = list(record.changes)
     steps = int(record.result["steps"])
     state = next(again)
-    while state.phase != "evolve" or (
-        state.stop_reason is None and not (record.status == "cancelled" and state.iteration >= steps)
-    ):
+    while state.phase != "evolve":
         yield state
-        due = state.phase == "evolve" and bool(changes) and changes[0].step == state.iteration
-        state = again.send(_message(changes.pop(0)) if due else None)
+        state = next(again)
+    while not (record.status == "cancelled" and state.iteration >= steps):
+        due = [change for change in changes if change.step == state.iteration]
+        changes = changes[len(due) :]
+        if state.stop_reason is not None and not due:
+            break
+        yield state
+        sent = [message for change in due for message in messages(change)]
+        if state.stop_reason is not None or len(sent) > 1:
+            again = _gone_on(state, due, image, speed)
+            state = next(again)
+            sent = []
+        state = again.send(sent[0] if sent else None)
     yield state
     return state.result()
+
+
+def _gone_on(
+    state: LevelSetState, due: Sequence[Change], image: NDArray[Any], speed: GivenSpeed | None
+) -> Generator[LevelSetState, LevelSetParameters | Constraints | None, LevelSetResult]:
+    """A run that goes on from where another ended or was branched, with changes made at that moment."""
+    reached = state.result()
+    before = reached.record.model_copy(update={"changes": (*reached.record.changes, *due)})
+    begin = _stored_start(before.inputs["initial"])
+    origin = np.asarray(begin.level_set > 0) if isinstance(begin, Resume) else begin
+    resume, acting = going_on(reached.level_set, state.iteration, state.time, before, origin)
+    spacing = before.source.spacing if before.source is not None else ()
+    return evolve(image, resume, spacing, acting.parameters, speed, walls=acting.walls, pins=acting.pins)
 
 
 def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:
@@ -143,12 +167,3 @@ def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:
     if "seeds" in stored:
         return Seeds(**stored["seeds"])
     return StoredArray(**stored["array"]).array()
-
-
-def _message(change: Change) -> LevelSetParameters | Constraints:
-    if change.parameters is not None:
-        return LevelSetParameters(**change.parameters)
-    return Constraints(
-        walls=None if change.walls is None else change.walls.array(),
-        pins=None if change.pins is None else change.pins.array(),
-    )

@@ -56,6 +56,9 @@ class Resume:
     origin : ndarray, Seeds or None
         The drawn start this level set was made from, where the parameters alone lead from there to here; the record
         keeps it in place of the level set.
+    before : Record or None
+        The record that leads from the drawn start to here, with what is changed here as its last change: the record of
+        the run that goes on continues it. That run equals one to which the change was sent at this moment.
     free_speed : float or None
         v_ref of the run it comes from (`Run.free_speed`), by which the stop rules measure: a front at rest no longer
         shows how fast it was free to run. None takes it from this front.
@@ -67,6 +70,7 @@ class Resume:
     iteration: int = 0
     time: float = 0.0
     origin: NDArray[Any] | Seeds | None = None
+    before: Record | None = None
     free_speed: float | None = None
     speed: NDArray[Any] | None = None
 
