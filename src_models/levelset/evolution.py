@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.errors import InputError
+from src_models.levelset.conditions import going_on, messages
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.run import Run
@@ -121,12 +122,31 @@ def replay(
     changes = list(record.changes)
     steps = int(record.result["steps"])
     state = next(again)
-    while state.stop_reason is None and not (record.status == "cancelled" and state.iteration >= steps):
+    while not (record.status == "cancelled" and state.iteration >= steps):
+        due = [change for change in changes if change.step == state.iteration]
+        changes = changes[len(due) :]
+        if state.stop_reason is not None and not due:
+            break
         yield state
-        due = bool(changes) and changes[0].step == state.iteration
-        state = again.send(_message(changes.pop(0)) if due else None)
+        sent = [message for change in due for message in messages(change)]
+        if state.stop_reason is not None or len(sent) > 1:
+            again = _gone_on(state, due, image, speed_image)
+            state = next(again)
+            sent = []
+        state = again.send(sent[0] if sent else None)
     yield state
     return state.result()
+
+
+def _gone_on(
+    state: LevelSetState, due: Sequence[Change], image: NDArray[Any], speed_image: NDArray[Any] | None
+) -> Generator[LevelSetState, LevelSetParameters | Constraints | None, LevelSetResult]:
+    """A run that goes on from where another ended or was branched, with changes made at that moment."""
+    reached = state.result()
+    before = reached.record.model_copy(update={"changes": (*reached.record.changes, *due)})
+    resume, acting = going_on(reached.level_set, state.iteration, state.time, before)
+    spacing = before.source.spacing if before.source is not None else ()
+    return evolve(image, resume, spacing, acting.parameters, speed_image, walls=acting.walls, pins=acting.pins)
 
 
 def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:
@@ -135,12 +155,3 @@ def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:
     if "seeds" in stored:
         return Seeds(**stored["seeds"])
     return StoredArray(**stored["array"]).array()
-
-
-def _message(change: Change) -> LevelSetParameters | Constraints:
-    if change.parameters is not None:
-        return LevelSetParameters(**change.parameters)
-    return Constraints(
-        walls=None if change.walls is None else change.walls.array(),
-        pins=None if change.pins is None else change.pins.array(),
-    )

@@ -19,13 +19,17 @@ from src_models.errors import DeviceError, InputError, LsnetError
 from src_models.levelset import initial as initial_room
 from src_models.levelset.engine import Look
 from src_models.levelset.engines import chosen_engine, make_engine, redistanced
-from src_models.levelset.fields import check_speed_image, speed_images
+from src_models.levelset.fields import check_speed_image
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
-from src_models.levelset.speed import as_image, with_range
+from src_models.levelset.problem import Problem
+from src_models.levelset.speed import with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.levelset.stopping import FrontMeasures, StopRules
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
+
+MADE_WITH = ("torch", "scipy")
+"""Packages whose versions a record keeps."""
 
 SLOWEST = 1e-36
 """A rate below this is no speed: its time step would not fit into float32."""
@@ -54,7 +58,7 @@ class Run:
 
     def __init__(
         self,
-        image: NDArray[Any],
+        image: NDArray[Any] | Problem,
         initial: NDArray[Any] | Seeds | Resume,
         spacing: Sequence[float],
         parameters: LevelSetParameters,
@@ -64,26 +68,24 @@ class Run:
         contributions: bool,
     ) -> None:
         self._began = clock.perf_counter()
-        self._source = np.asarray(image)
-        self._image = as_image(image, spacing)
-        self.spacing = tuple(float(h) for h in spacing)
+        self.problem = image if isinstance(image, Problem) else Problem(image, spacing, parameters, speed_image)
+        self._source, self._image = self.problem.source, self.problem.image
+        self.spacing = self.problem.spacing
         self.parameters = with_range(self._image, parameters)
-        self._first_parameters = self.parameters
-        self._speed_image = speed_image
-        self._given_speed = (
-            None if speed_image is None else check_speed_image(speed_image, self._image.shape, parameters)
-        )
+        self._given_speed = self.problem.given_speed
         dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
         self._like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
         self._notes: list[str] = []
-        if self._image.min() == self._image.max() and speed_image is None:
+        if self._image.min() == self._image.max() and self._given_speed is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")
         if parameters.gradient in ("central", "none"):
             self._notes.append(
                 f"gradient={parameters.gradient} is for reproducing the paper; it does not propagate a front reliably."
             )
-        self._changes: list[Change] = []
-        self._inputs = _stored_inputs(initial, walls, pins, speed_image)
+        before = initial.before if isinstance(initial, Resume) else None
+        self.changes: list[Change] = [] if before is None else list(before.changes)
+        self._first_parameters = self.parameters.model_dump(mode="json") if before is None else before.parameters
+        self.inputs = _stored_inputs(initial, walls, pins, speed_image) if before is None else before.inputs
         self._walls = self._mask(walls, "walls")
         self._pins = self._mask(pins, "pins")
         self.width = self._band_width()
@@ -97,6 +99,7 @@ class Run:
         self._set_problem()
         self.iteration, self.time = (initial.iteration, initial.time) if isinstance(initial, Resume) else (0, 0.0)
         self._first_iteration = self.iteration
+        self._goes_on = before is not None
         self.dt = 0.0
         self._rules: StopRules | None = None
         self._seen: Look | None = None
@@ -158,13 +161,12 @@ class Run:
         return redistanced(self.engine_name, start, self.spacing, width, self.parameters.order, self._like)
 
     def _set_problem(self) -> None:
-        images = speed_images(self._image, self.spacing, self.parameters, self._given_speed)
-        self.engine.set_problem(images, self.parameters)
+        self.engine.set_problem(self.problem.speed_images(self.parameters), self.parameters)
         self._seen = None
 
-    # -- changes from outside
+    # -- changes from outside; `step` takes them, and whoever makes a run again
 
-    def _take(self, message: LevelSetParameters | Constraints) -> str:
+    def take(self, message: LevelSetParameters | Constraints) -> str:
         """Take new parameters or constraints from the next step on; what cannot be taken is refused in a sentence."""
         before = self.parameters, self._walls, self._pins
         try:
@@ -175,7 +177,7 @@ class Run:
         except LsnetError as refused:
             self.parameters, self._walls, self._pins = before
             return self._noted(f"Not changed: {refused}")
-        self._changes.append(change)
+        self.changes.append(change)
         self._rules = None
         self._leak_noted = False
         return ""
@@ -209,7 +211,10 @@ class Run:
     def start(self) -> LevelSetState:
         """The state before the first step."""
         self._size = self._look_at(math.inf).size
-        return self._look(0.0)
+        state = self._look(0.0)
+        if self._goes_on:
+            self._rules = None  # as after a change that was sent: made anew from the front of the next step
+        return state
 
     def _look_at(self, threshold: float) -> Look:
         """What the engine sees; the free part of the front is where |balloon| S is above the threshold."""
@@ -227,7 +232,7 @@ class Run:
 
     def step(self, message: LevelSetParameters | Constraints | None = None) -> LevelSetState:
         """One step, after taking a change, and the state after it."""
-        note = "" if message is None else self._take(message)
+        note = "" if message is None else self.take(message)
         p = self.parameters
         self.dt = self._time_step()
         if self.dt <= 0:
@@ -339,9 +344,9 @@ class Run:
         record = Record(
             task="evolve",
             status="cancelled" if reason == "cancelled" else "complete",
-            parameters=self._first_parameters.model_dump(mode="json"),
-            changes=tuple(self._changes),
-            inputs=self._inputs,
+            parameters=self._first_parameters,
+            changes=tuple(self.changes),
+            inputs=self.inputs,
             source=Source(
                 content_hash=content_hash(self._source),
                 shape=self._source.shape,
@@ -357,7 +362,7 @@ class Run:
                 "leak_at": state.leak_at,
                 "mask_hash": content_hash(mask),
             },
-            versions=versions("torch", "scipy"),
+            versions=versions(*MADE_WITH),
             device=str(self._like.device.type),
             dtype=self.parameters.dtype,
             threads=torch.get_num_threads(),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src_models.levelset.initial import Seeds
 from src_models.progress import Progress
-from src_models.record import Record
+from src_models.record import Change, Record
+
+if TYPE_CHECKING:
+    from src_models.levelset.parameters import LevelSetParameters
+    from src_models.levelset.problem import Problem
 
 REASONS = {
     "converged": "The front rests.",
@@ -56,12 +60,16 @@ class Resume:
     origin : ndarray, Seeds or None
         The drawn start this level set was made from, where the parameters alone lead from there to here; the record
         keeps it in place of the level set.
+    before : Record or None
+        The record that leads from the drawn start to here, with what is changed here as its last change: the record of
+        the run that goes on continues it. That run equals one to which the change was sent at this moment.
     """
 
     level_set: NDArray[Any]
     iteration: int = 0
     time: float = 0.0
     origin: NDArray[Any] | Seeds | None = None
+    before: Record | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +110,30 @@ class LevelSetResult:
 
 
 class _HoldsLevelSet(Protocol):
-    """The run behind a state."""
+    """The run behind a state.
+
+    Attributes
+    ----------
+    problem : Problem
+        Image and speed images.
+    parameters : LevelSetParameters
+        In force now.
+    changes : list of Change
+        Sent so far.
+    inputs : dict
+        What was drawn, as a record keeps it.
+    engine_name : str
+        Which engine makes the steps.
+    width : float or None
+        w in mm; None without a band.
+    """
+
+    problem: Problem
+    parameters: LevelSetParameters
+    changes: list[Change]
+    inputs: dict[str, Any]
+    engine_name: str
+    width: float | None
 
     def level_set(self) -> NDArray[Any]:
         """U as it is now, not a copy."""
