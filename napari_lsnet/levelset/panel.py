@@ -34,6 +34,7 @@ from napari_lsnet.levelset.preview import ClickPicker, SpeedPreview, contrast_at
 from napari_lsnet.levelset.replay_text import as_command_line, as_python
 from napari_lsnet.levelset.request import Request, memory_needed
 from napari_lsnet.levelset.run import run_of
+from napari_lsnet.levelset.steering import Steering, steers
 from src_models.errors import InputError, LsnetError
 from src_models.levelset.parameters import LevelSetParameters
 
@@ -117,6 +118,7 @@ class LevelSetPanel(QWidget):
         self.pick_button.setCheckable(True)
         self.pick_button.setToolTip("Click on the border of the structure: the speed falls to one half there")
         self.forecast_line = wrapped_line()
+        self.steering = Steering(viewer, self.level_set_run)
         self.controls = Controls(
             LayerCombo(viewer, _is_target, nothing="new layer", may_be_empty=True),
         )
@@ -143,6 +145,7 @@ class LevelSetPanel(QWidget):
         outer.setSpacing(4)
         outer.addWidget(scroll, 1)
         outer.addWidget(self.forecast_line)
+        outer.addWidget(self.steering)
         outer.addWidget(self.controls)
         self.setMinimumWidth(300)
         self._preview = SpeedPreview(viewer, self)
@@ -158,6 +161,8 @@ class LevelSetPanel(QWidget):
         self.preview_button.toggled.connect(self._redraw_preview)
         self.pick_button.toggled.connect(self._on_pick)
         self._preview.told.connect(self._on_preview_told)
+        self.steering.refused.connect(self._refuse)
+        self.steering.told.connect(self.controls.tell)
         self.level_set_run.changed.connect(self._follow)
         self.level_set_run.updated.connect(self._on_updated)
         self.level_set_run.ended.connect(self._on_ended)
@@ -292,6 +297,7 @@ class LevelSetPanel(QWidget):
                 request = before.going_on(reached, parameters)
             else:
                 request = self.inputs.request(parameters)
+            request = self.steering.constrained(request)
         except LsnetError as error:
             self._refuse(str(error))
             return
@@ -308,6 +314,7 @@ class LevelSetPanel(QWidget):
 
     def _on_inputs(self) -> None:
         self._inputs_changed = True
+        self.steering.follow(self.inputs.image.layer, self.inputs.extent.mode)
         self._tell_forecast()
         self._redraw_preview()
         self._follow()
@@ -477,4 +484,4 @@ class LevelSetPanel(QWidget):
 def _is_target(layer: Any) -> bool:
     from napari.layers import Labels
 
-    return isinstance(layer, Labels) and not is_live(layer)
+    return isinstance(layer, Labels) and not is_live(layer) and not steers(layer)

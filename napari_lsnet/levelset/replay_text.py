@@ -37,6 +37,8 @@ def needs_record(request: Request, result: LevelSetResult) -> str:
         return "values were changed while it ran"
     if request.continues is not None:
         return "it went on from an earlier run"
+    if request.walls is not None or request.pins is not None:
+        return "walls or pins were painted"
     if request.start.swapped:
         return "inside and outside of the seeds were swapped"
     if request.volume.level:

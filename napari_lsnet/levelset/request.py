@@ -80,6 +80,8 @@ class Request:
         Of the first step.
     continues : LevelSetResult or None
         The run that this one goes on from.
+    walls, pins : ndarray of bool or None
+        Where the front must not go, and what must be inside, at the first step.
     """
 
     source: Any
@@ -90,6 +92,8 @@ class Request:
     start: Start
     parameters: LevelSetParameters
     continues: LevelSetResult | None = None
+    walls: NDArray[np.bool_] | None = None
+    pins: NDArray[np.bool_] | None = None
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -110,7 +114,7 @@ class Request:
         from src_models.levelset import evolve
 
         initial = self.initial if self.continues is None else self.continues.level_set
-        return evolve(self.image, initial, self.spacing, self.parameters)
+        return evolve(self.image, initial, self.spacing, self.parameters, walls=self.walls, pins=self.pins)
 
     def going_on(self, result: LevelSetResult, parameters: LevelSetParameters) -> Request:
         """The same, from where another run ended."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from src_models.levelset.evolution import LevelSetResult
+    from src_models.levelset.states import Constraints
 
 
 class LevelSetRun(QObject):
@@ -116,6 +117,11 @@ class LevelSetRun(QObject):
         """New parameters, from the next step on."""
         if self._job is not None and self.is_busy:
             self._job.send(parameters)
+
+    def constrain(self, constraints: Constraints) -> None:
+        """Walls and pins, from the next step on."""
+        if self._job is not None and self.is_busy:
+            self._job.send(constraints)
 
     def rewind(self) -> None:
         """Back to the start level set; what was reached is given up."""

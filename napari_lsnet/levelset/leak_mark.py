@@ -1,0 +1,124 @@
+"""The place of a leak in the picture: a ring where the front broke through, and a way to go there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import numpy as np
+
+from napari_lsnet.compat import slider_units
+from napari_lsnet.layers import result_transform
+from napari_lsnet.levelset.quiet import keeping_selection
+from napari_lsnet.levelset.request import Request
+from napari_lsnet.transforms import conversion
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Points
+
+    from src_models.levelset.evolution import LevelSetResult
+
+LEAK_COLOUR = "#ff5fd2"
+"""Of nothing else on the screen, and told apart from the contour's yellow by those who see no red or green."""
+
+_SHARE_OF_PICTURE = 0.08
+_FEWEST_VOXELS = 7.0
+
+
+class LeakMark:
+    """A ring around the place where a run stopped before a leak.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where it is shown.
+
+    Attributes
+    ----------
+    of : LevelSetResult or None
+        The result whose leak is shown.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = ref(viewer)
+        self._layer: Points | None = None
+        self.of: LevelSetResult | None = None
+
+    @property
+    def layer(self) -> Points | None:
+        """The layer with the ring; None where there is none."""
+        viewer = self._viewer()
+        return self._layer if viewer is not None and self._layer in viewer.layers else None
+
+    def follow(self, request: Request | None, result: LevelSetResult | None) -> bool:
+        """Draw the ring where this run stopped before a leak, or take it away; whether there is a leak."""
+        if request is None or result is None or result.stop_reason != "leak" or result.leak_at is None:
+            self.remove()
+            return False
+        if self.of is not result:
+            self._draw(request, result.leak_at)
+            self.of = result
+        return True
+
+    def _draw(self, request: Request, leak_at: tuple[float, ...]) -> None:
+        self.remove()
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        inner = iter(leak_at)
+        place = [next(inner) if isinstance(part, slice) else 0.0 for part in request.region]
+        size = max(_FEWEST_VOXELS, _SHARE_OF_PICTURE * max(request.image.shape[-2:]))
+        with keeping_selection(viewer):
+            self._layer = viewer.add_points(
+                [place],
+                ndim=request.source.ndim,
+                name="Leak",
+                symbol="ring",
+                size=size,
+                face_color=LEAK_COLOUR,
+                border_color="black",
+                border_width=0.04,
+                out_of_slice_display=True,
+                metadata={"lsnet": {"role": "live leak"}},
+                **result_transform(request.source, request.region),
+            )
+
+    def go_there(self) -> None:
+        """Move sliders and camera so that the ring is in the middle of the picture."""
+        viewer, layer = self._viewer(), self.layer
+        if viewer is not None and layer is not None:
+            go_to(viewer, layer, layer.data[0])
+
+    def remove(self) -> None:
+        """Take the ring away."""
+        viewer, layer = self._viewer(), self.layer
+        if viewer is not None and layer is not None:
+            viewer.layers.remove(layer)
+        self._layer, self.of = None, None
+
+
+def go_to(viewer: Any, layer: Any, index: Any) -> None:
+    """Bring a place of a layer, in its data coordinates, into the middle of the picture.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Whose sliders and camera move.
+    layer : Layer
+        That the place belongs to.
+    index : sequence of float
+        One per data axis of the layer.
+    """
+    dims = viewer.dims
+    world = np.asarray(layer.data_to_world(index), dtype=np.float64)
+    extra = dims.ndim - layer.ndim
+    units = slider_units(dims)
+    if units is not None and len(units) >= layer.ndim:
+        world = world * conversion(layer.units, units[len(units) - layer.ndim :])
+    for axis, value in enumerate(world):
+        if axis + extra not in dims.displayed:
+            dims.set_point(axis + extra, float(value))
+    camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
+    shown = [world[axis - extra] if axis >= extra else 0.0 for axis in dims.displayed]
+    camera.center = tuple(shown) if len(shown) == 3 else (0.0, *shown)
