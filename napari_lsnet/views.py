@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtGui import QBrush, QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 _MARGIN = 4
@@ -33,6 +34,12 @@ class Curve:
     x: list[float] = field(default_factory=list)
     y: list[float] = field(default_factory=list)
 
+    def at(self, x: float | None) -> float:
+        """The value at x, or the newest."""
+        if x is None:
+            return self.y[-1]
+        return self.y[min(bisect_left(self.x, x), len(self.y) - 1)]
+
     @property
     def range(self) -> tuple[float, float]:
         """Smallest and largest value shown."""
@@ -59,6 +66,8 @@ class CurvePlot(QWidget):
         super().__init__(parent)
         self.curves = curves
         self._x_name = x_name
+        self._cursor: float | None = None
+        self._hatched_from: float | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMinimumHeight(84)
 
@@ -66,19 +75,28 @@ class CurvePlot(QWidget):
         return QSize(240, 84)
 
     def add(self, x: float, *values: float) -> None:
-        """One more point of every curve; call `update` when all are in."""
+        """One more point of every curve, if it lies behind the last; call `update` when all are in."""
+        if self.curves[0].x and x <= self.curves[0].x[-1]:
+            return
         for curve, value in zip(self.curves, values, strict=True):
             curve.x.append(x)
             curve.y.append(value)
 
-    def truncate(self, x: float) -> None:
-        """Forget what lies behind x: the run was rolled back."""
-        for curve in self.curves:
-            keep = len(curve.x)
-            while keep and curve.x[keep - 1] > x:
-                keep -= 1
-            del curve.x[keep:], curve.y[keep:]
-        self.update()
+    def mark(self, cursor: float | None, hatched_from: float | None) -> None:
+        """A line at the place on show, and a hatch over what lies behind another: steps that were taken back."""
+        if (cursor, hatched_from) != (self._cursor, self._hatched_from):
+            self._cursor, self._hatched_from = cursor, hatched_from
+            self.update()
+
+    @property
+    def place(self) -> float | None:
+        """Where the line stands, on the x axis."""
+        return self._cursor
+
+    @property
+    def hatched_from(self) -> float | None:
+        """Where the hatch begins."""
+        return self._hatched_from
 
     def clear(self) -> None:
         """Forget all points."""
@@ -113,9 +131,20 @@ class CurvePlot(QWidget):
         for curve, side in zip(self.curves, sides, strict=False):
             if curve.y:
                 painter.setPen(QColor(curve.colour))
-                painter.drawText(above, side, f"{curve.name} {shown(curve.y[-1])} {curve.unit}".rstrip())
+                painter.drawText(above, side, f"{curve.name} {shown(curve.at(self._cursor))} {curve.unit}".rstrip())
         for curve in reversed(self.curves):
             self._draw(painter, curve, frame, last)
+        if self._hatched_from is not None and self._hatched_from < last:
+            left = frame.left() + frame.width() * self._hatched_from / last
+            quiet.setAlphaF(0.6)
+            painter.fillRect(
+                QRectF(left, frame.top(), frame.right() - left, frame.height()),
+                QBrush(quiet, Qt.BrushStyle.BDiagPattern),
+            )
+        if self._cursor is not None and self._cursor <= last:
+            x = frame.left() + frame.width() * self._cursor / last
+            painter.setPen(QPen(text, 1.4))
+            painter.drawLine(QPointF(x, frame.top()), QPointF(x, frame.bottom()))
 
     def _draw(self, painter: QPainter, curve: Curve, frame: QRectF, last: float) -> None:
         low, high = curve.range

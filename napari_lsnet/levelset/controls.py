@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinB
 
 from napari_lsnet.jobs import JobState
 from napari_lsnet.layer_combo import LayerCombo
+from napari_lsnet.levelset.timeline_bar import TimelineBar
 from napari_lsnet.views import Curve, CurvePlot
 
 _RUN_TEXT = {
@@ -37,6 +38,8 @@ class Standing:
         Whether there is a way back to the start.
     can_undo : bool
         Whether something was accepted.
+    looks_back : bool
+        Whether an earlier step is on show: Run goes on from it, Accept takes it.
     """
 
     state: JobState
@@ -45,6 +48,7 @@ class Standing:
     has_result: bool
     can_rewind: bool
     can_undo: bool
+    looks_back: bool = False
 
 
 class Controls(QWidget):
@@ -106,6 +110,7 @@ class Controls(QWidget):
         self.size_curve = Curve("inside", "", "#e09f3e")
         self.rate_curve = Curve("rate", "", "#6c9ef8")
         self.plot = CurvePlot(self.size_curve, self.rate_curve, x_name="time")
+        self.timeline = TimelineBar()
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -117,6 +122,7 @@ class Controls(QWidget):
         rows.addLayout(_row((self.run_button, 3), (self.cancel_button, 2), (self.rewind_button, 2)))
         rows.addLayout(_row((self.step_button, 3), (self.step_count, 2), (self.undo_button, 2)))
         rows.addWidget(self.plot)
+        rows.addWidget(self.timeline)
         rows.addWidget(self.status)
         rows.addWidget(self.report_button)
         rows.addLayout(_row((self.accept_button, 3), (targets, 4), (self.label, 2)))
@@ -130,12 +136,13 @@ class Controls(QWidget):
         stopping = now.state is JobState.STOPPING
         live = now.state in (JobState.RUNNING, JobState.PAUSED)
         text = _RUN_TEXT.get(now.state, "Continue" if now.can_continue else "Run")
-        self.run_button.setText(text)
-        self.run_button.setEnabled(live or (not busy and not stopping and (now.can_run or now.can_continue)))
+        back = now.looks_back and not stopping and now.state is not JobState.PREPARING
+        self.run_button.setText("Go on from here" if back else text)
+        self.run_button.setEnabled(live or back or (not busy and not stopping and (now.can_run or now.can_continue)))
         self.step_button.setEnabled(self.run_button.isEnabled())
         self.cancel_button.setEnabled(busy)
         self.rewind_button.setEnabled(not stopping and (live or now.can_rewind))
-        self.accept_button.setEnabled(live or (now.has_result and not busy and not stopping))
+        self.accept_button.setEnabled(live or back or (now.has_result and not busy and not stopping))
         self.undo_button.setEnabled(now.can_undo and not live)
         for button in (self.python_button, self.command_button, self.record_button):
             button.setEnabled(now.has_result and not busy and not stopping)

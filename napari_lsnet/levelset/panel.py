@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
-    QApplication,
-    QFileDialog,
     QFrame,
     QHBoxLayout,
     QPushButton,
@@ -31,9 +28,10 @@ from napari_lsnet.levelset.controls import Controls, Standing
 from napari_lsnet.levelset.inputs import Inputs, section_title, wrapped_line
 from napari_lsnet.levelset.picture import is_live
 from napari_lsnet.levelset.preview import ClickPicker, SpeedPreview, contrast_at, voxel_at
-from napari_lsnet.levelset.replay_text import as_command_line, as_python
-from napari_lsnet.levelset.request import Request, memory_needed
+from napari_lsnet.levelset.request import Frame, Request, memory_needed
 from napari_lsnet.levelset.run import run_of
+from napari_lsnet.levelset.scrubbing import Scrubbing
+from napari_lsnet.levelset.sharing import Sharing
 from napari_lsnet.levelset.steering import Steering, steers
 from src_models.errors import InputError, LsnetError
 from src_models.levelset.parameters import LevelSetParameters
@@ -85,20 +83,20 @@ class LevelSetPanel(QWidget):
         self._keys = Bindings(viewer, actions)
         self.destroyed.connect(self._keys.release)
         self._inputs_changed = False
-        self._wants_accept = False
+        self._after: Callable[[], None] | None = None
         self._invalid = ""
-        self._report = ""
         self._news = ""
         self._news_timer = QTimer(self)
         self._news_timer.setSingleShot(True)
         self._news_timer.setInterval(_NEWS_MS)
         self._news_timer.timeout.connect(self._tell_news)
-        self._kept: tuple[Request, LevelSetResult] | None = None
         self._build()
+        self.sharing = Sharing(self.controls, self._refuse)
+        self.scrubbing = Scrubbing(viewer, run, self.controls.timeline, self.controls.plot, self)
         self._connect()
         self._on_inputs()
         if self.level_set_run.result is not None and self.level_set_run.request is not None:
-            self._kept = (self.level_set_run.request, self.level_set_run.result)
+            self.sharing.kept = (self.level_set_run.request, self.level_set_run.result)
         self._follow()
         self.controls.run_button.setToolTip(self.controls.run_button.toolTip() + hint("run"))
         self.controls.step_button.setToolTip(self.controls.step_button.toolTip() + hint("step"))
@@ -166,6 +164,8 @@ class LevelSetPanel(QWidget):
         self.level_set_run.changed.connect(self._follow)
         self.level_set_run.updated.connect(self._on_updated)
         self.level_set_run.ended.connect(self._on_ended)
+        self.scrubbing.changed.connect(self._follow)
+        self.scrubbing.refused.connect(self._refuse)
         controls = self.controls
         for signal, action in (
             (controls.run, self.run),
@@ -174,19 +174,17 @@ class LevelSetPanel(QWidget):
             (controls.cancel, self.cancel),
             (controls.accept, self.accept),
             (controls.undo, self.undo),
-            (controls.copy_python, self.copy_python),
-            (controls.copy_command, self.copy_command),
-            (controls.save_record, self.save_record),
-            (controls.copy_report, self._copy_report),
         ):
             signal.connect(action)
 
     # ---- what the person does
 
     def run(self) -> None:
-        """Run, pause, resume or continue, whatever the state allows."""
+        """Run, pause, resume or continue, whatever the state allows; from an earlier step where one is on show."""
         state = self.level_set_run.state
-        if state is JobState.RUNNING:
+        if self.scrubbing.is_away:
+            self._go_on_from_here(None)
+        elif state is JobState.RUNNING:
             self.level_set_run.pause()
         elif state is JobState.PAUSED:
             self.level_set_run.resume()
@@ -195,16 +193,18 @@ class LevelSetPanel(QWidget):
 
     def step(self, count: int = 1) -> None:
         """Take some steps and rest."""
-        if self.level_set_run.is_busy:
+        if self.scrubbing.is_away:
+            self._go_on_from_here(count + 1)
+        elif self.level_set_run.is_busy:
             self.level_set_run.step(count)
         else:
             self._begin(count + 1)  # the first report is the start itself
 
     def rewind(self) -> None:
         """Back to the start."""
-        self._wants_accept = False
-        self._kept = None
-        self.controls.plot.clear()
+        self._after = None
+        self.sharing.kept = None
+        self.scrubbing.forget()
         self.level_set_run.rewind()
         if not self.level_set_run.is_busy:
             self.controls.tell("Back at the start.")
@@ -215,15 +215,27 @@ class LevelSetPanel(QWidget):
         self.level_set_run.cancel()
 
     def accept(self) -> None:
-        """Write the contour into the chosen labels layer; a run that is under way is stopped first."""
-        if self.level_set_run.is_busy:
-            self._wants_accept = True
-            self.level_set_run.cancel()
-            return
-        self._wants_accept = False
+        """Write the contour on show into the chosen labels layer; a run that is under way is stopped first."""
+        frame = self.scrubbing.frame
+        if frame is not None and self.scrubbing.is_away:
+            self._when_ended(lambda: self.scrubbing.accept(frame, self._write))
+        else:
+            self._when_ended(self._accept_reached)
+
+    def _accept_reached(self) -> None:
         request, result = self.level_set_run.request, self.level_set_run.result
-        if request is None or result is None:
-            return
+        if request is not None and result is not None:
+            self._write(request, result)
+
+    def _when_ended(self, action: Callable[[], None]) -> None:
+        """Do something when the run has ended, and end it if it has not."""
+        if self.level_set_run.is_busy:
+            self._after = action
+            self.level_set_run.cancel()
+        else:
+            action()
+
+    def _write(self, request: Request, result: LevelSetResult) -> None:
         value = self.controls.label.value()
         target = self.controls.targets.layer
         try:
@@ -237,7 +249,7 @@ class LevelSetPanel(QWidget):
             self._refuse(str(error))
             return
         self._accepted.append(accepted)
-        self._kept = (request, result)
+        self.sharing.kept = (request, result)
         self.level_set_run.clear()
         self.controls.targets.choose(accepted.layer)
         kept = f" {accepted.kept:,} voxels of other labels were left alone." if accepted.kept else ""
@@ -260,41 +272,21 @@ class LevelSetPanel(QWidget):
             self._follow()
             self.controls.tell(f"Taken back: label {accepted.value} of {accepted.layer.name!r}.")
 
-    def copy_python(self) -> None:
-        """The last result as a Python script, to the clipboard."""
-        if self._kept is not None:
-            self._copy(as_python(*self._kept), "The script is in the clipboard.")
-
-    def copy_command(self) -> None:
-        """The last result as a command line, to the clipboard."""
-        if self._kept is not None:
-            self._copy(as_command_line(*self._kept), "The command line is in the clipboard.")
-
-    def save_record(self) -> None:
-        """Ask for a file and write the record of the last result."""
-        if self._kept is None:
-            return
-        request, result = self._kept
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save record", "result.lsnet.json", "Records (*.lsnet.json)")
-        if not chosen:
-            return
-        from src_models.record import write_record
-
-        try:
-            write_record(Path(chosen), request.record_for(result.record, Path(chosen).parent))
-        except LsnetError as error:
-            self._refuse(str(error))
-            return
-        self.controls.tell(f"Saved: {Path(chosen).name}.")
-
     # ---- what the inputs cause
 
-    def _begin(self, steps: int | None) -> None:
+    def _go_on_from_here(self, steps: int | None) -> None:
+        frame = self.scrubbing.frame
+        self._when_ended(lambda: self._begin(steps, frame))
+
+    def _begin(self, steps: int | None, frame: Frame | None = None) -> None:
+        """Begin a run: from a step of the timeline, from where the last one ended, or from the seeds."""
         try:
             parameters = self.form.value()
-            before, reached = self.level_set_run.request, self.level_set_run.result
-            if before is not None and reached is not None and self._can_continue():
-                request = before.going_on(reached, parameters)
+            if frame is None and self._can_continue():
+                frame = self.scrubbing.newest
+            before = self.level_set_run.request
+            if before is not None and frame is not None:
+                request = before.going_on(frame, parameters)
             else:
                 request = self.inputs.request(parameters)
             request = self.steering.constrained(request)
@@ -302,8 +294,8 @@ class LevelSetPanel(QWidget):
             self._refuse(str(error))
             return
         self._inputs_changed = False
-        self._kept = None
-        self.controls.plot.clear()
+        self.sharing.kept = None
+        self.scrubbing.begin(frame)
         curve, three = self.controls.size_curve, request.image.ndim == 3
         known = request.volume.spacing_known
         curve.unit = ("ml" if three else "mm\N{SUPERSCRIPT TWO}") if known else ("voxels" if three else "pixels")
@@ -370,11 +362,8 @@ class LevelSetPanel(QWidget):
         if request is None:
             return
         state: Any = update.report
-        plot, three = self.controls.plot, request.image.ndim == 3
-        known = request.volume.spacing_known
         for values in update.history:
-            size = values["size"] / 1000.0 if three and known else values["size"]
-            plot.add(values["time"], size, values["rate"])
+            self.controls.plot.add(values["time"], values["size"] * request.size_factor, values["rate"])
         size_text = words.size_text(state.size, state.volume_ml, request.volume, request.image.ndim)
         notes = " ".join(update.notes)
         self._news = f"{words.running_text(state, size_text)} {notes}".strip()
@@ -393,23 +382,22 @@ class LevelSetPanel(QWidget):
         self._news_timer.stop()
         self._tell_news()
         if ending.state is JobState.FAILED:
-            self._report = ending.details
-            self._wants_accept = False
+            self.sharing.report = ending.details
+            self._after = None
             self._refuse(ending.message, details=bool(ending.details))
             return
         request, result = self.level_set_run.request, self.level_set_run.result
         if request is None or result is None:
             self.controls.tell("Cancelled before the first step.")
             return
-        self._kept = (request, result)
-        if result.stop_reason == "leak":
-            self.controls.plot.truncate(result.time)
+        self.sharing.kept = (request, result)
         size = float(result.record.result.get("size_mm", 0.0))
         ml = size / 1000.0 if request.image.ndim == 3 else None
         text = words.stop_text(result, words.size_text(size, ml, request.volume, request.image.ndim))
         self.controls.tell(text, warning=result.stop_reason in ("leak", "vanished", "filled", "stalled"))
-        if self._wants_accept:
-            self.accept()
+        after, self._after = self._after, None
+        if after is not None:
+            after()
 
     def _can_continue(self) -> bool:
         result = self.level_set_run.result
@@ -431,13 +419,15 @@ class LevelSetPanel(QWidget):
                 state=self.level_set_run.state,
                 can_run=not reason,
                 can_continue=not reason and self._can_continue(),
-                has_result=self._kept is not None,
+                has_result=self.sharing.kept is not None,
                 can_rewind=self.level_set_run.result is not None,
                 can_undo=bool(self._accepted),
+                looks_back=self.scrubbing.is_away,
             )
         )
         self.controls.accept_button.setEnabled(
-            self.controls.accept_button.isEnabled() and (busy or self.level_set_run.result is not None)
+            self.controls.accept_button.isEnabled()
+            and (busy or self.scrubbing.is_away or self.level_set_run.result is not None)
         )
         self.inputs.lock(busy)
         volume = self.inputs.volume
@@ -470,15 +460,6 @@ class LevelSetPanel(QWidget):
 
         self.controls.tell(message, warning=True, details=details)
         show_warning(message)
-
-    def _copy(self, text: str, told: str) -> None:
-        clipboard = QApplication.clipboard()
-        if clipboard is not None:
-            clipboard.setText(text)
-        self.controls.tell(told)
-
-    def _copy_report(self) -> None:
-        self._copy(self._report, "The report is in the clipboard.")
 
 
 def _is_target(layer: Any) -> bool:

@@ -90,6 +90,10 @@ class FrontWatch:
         """A picture of all of u."""
         return Picture(tuple(slice(0, n) for n in level_set.shape), self._bytes(level_set), iteration)
 
+    def part(self, values: NDArray[Any], box: Box, iteration: int) -> Picture:
+        """A picture of u in a box."""
+        return Picture(box, self._bytes(values), iteration)
+
     def _bytes(self, u: NDArray[Any]) -> NDArray[np.uint8]:
         scaled = u * np.float32(self._scale)
         scaled += _FRONT + 0.5

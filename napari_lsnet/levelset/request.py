@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,11 @@ from src_models.errors import InputError
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
-    from src_models.levelset.evolution import LevelSetResult, LevelSetState
+    from src_models.levelset.branches import Branch, Moment
+    from src_models.levelset.evolution import LevelSetResult
     from src_models.levelset.initial import Seeds
+    from src_models.levelset.timeline import Timeline
+    from src_models.progress import Progress
     from src_models.record import Record
 
 BYTES_PER_VOXEL = 60
@@ -58,6 +61,34 @@ class Start:
         return "shapes" if isinstance(self.layer, Shapes) else "labels"
 
 
+class Frame(NamedTuple):
+    """A step of a timeline.
+
+    Attributes
+    ----------
+    timeline : Timeline
+        Which.
+    branch : Branch
+        On the way to which end.
+    iteration : int
+        Which step.
+    """
+
+    timeline: Timeline
+    branch: Branch
+    iteration: int
+
+    @property
+    def owner(self) -> Branch:
+        """The branch that made the step."""
+        return self.branch.owner(self.iteration)
+
+    @property
+    def moment(self) -> Moment:
+        """The step in numbers."""
+        return self.owner.moment(self.iteration)
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """A run of the level set on part of a layer.
@@ -78,10 +109,10 @@ class Request:
         From what it was drawn.
     parameters : LevelSetParameters
         Of the first step.
-    continues : LevelSetResult or None
-        The run that this one goes on from.
+    continues : Frame or None
+        The step of a timeline that the run goes on from.
     walls, pins : ndarray of bool or None
-        Where the front must not go, and what must be inside, at the first step.
+        Where the front must not go, and what must be inside, at the first step; going on, None leaves what was there.
     """
 
     source: Any
@@ -91,7 +122,7 @@ class Request:
     initial: NDArray[Any] | Seeds
     start: Start
     parameters: LevelSetParameters
-    continues: LevelSetResult | None = None
+    continues: Frame | None = None
     walls: NDArray[np.bool_] | None = None
     pins: NDArray[np.bool_] | None = None
 
@@ -106,19 +137,38 @@ class Request:
         found = getattr(self.source.source, "path", None)
         return Path(str(found)) if found else None
 
-    def make(self) -> Generator[LevelSetState, Any, LevelSetResult]:
+    @property
+    def size_factor(self) -> float:
+        """From mm^n to the unit of the curve."""
+        return 0.001 if self.image.ndim == 3 and self.volume.spacing_known else 1.0
+
+    def make(self) -> Generator[Progress, Any, LevelSetResult]:
         """The generator of the run; called in the worker, because it imports torch."""
         from src_models.processor import let_waiting_threads_sleep
 
         let_waiting_threads_sleep()
+        from src_models.levelset.states import Constraints
+
+        if self.continues is not None:
+            timeline, branch, iteration = self.continues
+            timeline.level_set(iteration, branch)  # from here on every report of the branch is a step
+            drawn = None if self.walls is None and self.pins is None else Constraints(self.walls, self.pins)
+            return timeline.branch(iteration, self.counted(self.parameters), of=branch, constraints=drawn)
         from src_models.levelset import evolve
 
-        initial = self.initial if self.continues is None else self.continues.level_set
-        return evolve(self.image, initial, self.spacing, self.parameters, walls=self.walls, pins=self.pins)
+        return evolve(self.image, self.initial, self.spacing, self.parameters, walls=self.walls, pins=self.pins)
 
-    def going_on(self, result: LevelSetResult, parameters: LevelSetParameters) -> Request:
-        """The same, from where another run ended."""
-        return replace(self, continues=result, parameters=parameters)
+    def counted(self, parameters: LevelSetParameters) -> LevelSetParameters:
+        """The limits of steps and time count from where a run goes on."""
+        if self.continues is None:
+            return parameters
+        begin = self.continues.moment
+        time = None if parameters.time is None else parameters.time + begin.time
+        return parameters.model_copy(update={"steps": parameters.steps + begin.iteration, "time": time})
+
+    def going_on(self, frame: Frame, parameters: LevelSetParameters) -> Request:
+        """The same, from a step of its timeline."""
+        return replace(self, continues=frame, parameters=parameters)
 
     def complete(self, record: Record) -> Record:
         """A record of the run with the place of the image and of its region."""

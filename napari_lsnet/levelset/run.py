@@ -8,8 +8,9 @@ from weakref import WeakKeyDictionary, ref
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_lsnet.jobs import Ending, Job, JobState, Update
-from napari_lsnet.levelset.picture import FrontWatch, LiveFront, Picture
+from napari_lsnet.levelset.picture import Box, LiveFront, Picture, joined
 from napari_lsnet.levelset.request import Request
+from napari_lsnet.levelset.watch import RunWatch
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from src_models.levelset.evolution import LevelSetResult
     from src_models.levelset.states import Constraints
+    from src_models.levelset.timeline import Timeline
 
 
 class LevelSetRun(QObject):
@@ -35,6 +37,8 @@ class LevelSetRun(QObject):
         An `Update` of the job; the contour is already drawn.
     ended : Signal(object)
         The `Ending` of the job; the contour shows the result.
+    looks_back : bool
+        Whether the contour shows an earlier step: then the run draws nothing.
     """
 
     changed = Signal()
@@ -45,11 +49,12 @@ class LevelSetRun(QObject):
         super().__init__()
         self._viewer = ref(viewer)
         self._job: Job | None = None
-        self._watch: FrontWatch | None = None
+        self._watch: RunWatch | None = None
         self._front: LiveFront | None = None
         self._first: Picture | None = None
         self._last_step: tuple[int, float] | None = None
         self._rewinding = False
+        self.looks_back = False
         self.request: Request | None = None
         self.result: LevelSetResult | None = None
 
@@ -74,6 +79,11 @@ class LevelSetRun(QObject):
         """Whether the contour is in the viewer."""
         return self._front is not None and self._front.is_shown
 
+    @property
+    def timeline(self) -> Timeline | None:
+        """Of this run; None before its first step."""
+        return None if self._watch is None else self._watch.timeline
+
     def start(self, request: Request, *, steps: int | None = None) -> None:
         """Begin a run, from the seeds or from where the last one ended."""
         if self.is_busy:
@@ -86,7 +96,7 @@ class LevelSetRun(QObject):
             self._first = None
         self.request, self.result = request, None
         self._last_step = None
-        self._watch = FrontWatch(request.spacing)
+        self._watch = RunWatch(request.spacing, None if request.continues is None else request.continues.timeline)
         self._job = Job(request.make, title="The level set", device=request.parameters.device, watch=self._watch)
         self._job.state_changed.connect(self._on_state)
         self._job.updated.connect(self._on_updated)
@@ -116,7 +126,7 @@ class LevelSetRun(QObject):
     def send(self, parameters: LevelSetParameters) -> None:
         """New parameters, from the next step on."""
         if self._job is not None and self.is_busy:
-            self._job.send(parameters)
+            self._job.send(self.request.counted(parameters) if self.request is not None else parameters)
 
     def constrain(self, constraints: Constraints) -> None:
         """Walls and pins, from the next step on."""
@@ -130,7 +140,7 @@ class LevelSetRun(QObject):
             self.cancel()
             return
         self._rewinding = False
-        self.result, self._job = None, None
+        self.result, self._job, self._watch = None, None, None
         if self._first is not None and self._front is not None:
             self._front.draw(self._first)
         self.changed.emit()
@@ -142,6 +152,7 @@ class LevelSetRun(QObject):
         if self._front is not None:
             self._front.remove()
         self._front, self._first, self.result, self.request, self._job = None, None, None, None, None
+        self._watch = None
         self.changed.emit()
 
     def switch_outline(self) -> None:
@@ -154,6 +165,34 @@ class LevelSetRun(QObject):
         if self._front is not None:
             self._front.layer.visible = not hidden
 
+    def show(self, values: Any, box: Box, iteration: int) -> None:
+        """Draw another step: u in a box, and the start around it."""
+        if self._watch is not None and self._front is not None:
+            self._front.draw(self._surrounded(self._watch.part(values, box, iteration)))
+
+    def picture_at(self, level_set: Any, iteration: int) -> Picture | None:
+        """The picture of another step, wherever any branch has been; for a worker."""
+        if self._watch is None or self.timeline is None:
+            return None
+        return self._watch.part(level_set, tuple(slice(0, n) for n in level_set.shape), iteration)
+
+    def _surrounded(self, part: Picture) -> Picture:
+        """A picture with the start around it, wherever any branch has been: outside of that nothing ever changed."""
+        if self.timeline is None or self._first is None:
+            return part
+        whole = part.box
+        for branch in self.timeline.branches:
+            whole = joined(whole, branch.box)
+        values = self._first.values[whole].copy()
+        inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part.box, whole, strict=True))
+        values[inner] = part.values
+        return Picture(whole, values, part.iteration)
+
+    def draw(self, picture: Picture) -> None:
+        """Draw a picture that was made elsewhere."""
+        if self._front is not None:
+            self._front.draw(picture)
+
     def _on_state(self, _state: JobState) -> None:
         self.changed.emit()
 
@@ -164,7 +203,7 @@ class LevelSetRun(QObject):
             return
         if self._front is None and self._first is not None:
             self._show(self._first)
-        if self._front is not None and update.picture is not None:
+        if self._front is not None and update.picture is not None and not self.looks_back:
             self._front.draw(update.picture)
         self.updated.emit(update)
 
@@ -179,7 +218,7 @@ class LevelSetRun(QObject):
         if self._rewinding:
             self.rewind()
             return
-        if self.result is not None and self._watch is not None and self._front is not None:
+        if self.result is not None and self._watch is not None and self._front is not None and not self.looks_back:
             self._front.draw(self._watch.whole(self.result.level_set, self.result.iteration))
         self.ended.emit(ending)
         self.changed.emit()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 Kind = Literal["walls", "pins"]
+Masks: TypeAlias = "dict[Kind, NDArray[np.bool_] | None]"
 
 _THROTTLE_MS = 50
 _EVENTS = ("paint", "labels_update", "data", "set_data")
@@ -79,7 +80,7 @@ class Steering(QWidget):
         self._source: Any = None
         self._flat = False
         self._layers: dict[Kind, Any] = {"walls": None, "pins": None}
-        self._sent: dict[Kind, NDArray[np.bool_] | None] = {"walls": None, "pins": None}
+        self._sent: Masks = {"walls": None, "pins": None}
         self.leak = LeakMark(viewer)
         self.buttons: dict[Kind, QToolButton] = {kind: self._button(kind) for kind in LOOKS}
         self.leak_button = QPushButton("Show leak")
@@ -97,6 +98,9 @@ class Steering(QWidget):
         self._timer.timeout.connect(self._send)
         viewer.layers.events.removed.connect(self._on_removed)
         run.changed.connect(self._mark_leak)
+        for layer in viewer.layers:  # from a panel that was closed
+            if steers(layer):
+                self.choose(dict(layer.metadata)["lsnet"]["role"], layer)
         self._mark_leak()
 
     # ---- what the person does
@@ -142,7 +146,8 @@ class Steering(QWidget):
             Where a chosen layer lies on another grid.
         """
         self._timer.stop()
-        self._sent = {kind: self._mask(kind, request) for kind in LOOKS}
+        masks = {kind: self._mask(kind, request) for kind in LOOKS}
+        self._sent = masks if request.continues is None else self._told_of_empty(masks, request)
         return replace(request, walls=self._sent["walls"], pins=self._sent["pins"])
 
     def _send(self) -> None:
@@ -155,15 +160,18 @@ class Steering(QWidget):
         except LsnetError as error:
             self.refused.emit(str(error))
             return
-        for kind, mask in masks.items():
-            if mask is None and self._sent[kind] is not None:  # taken away: an empty mask says so
-                masks[kind] = np.zeros(request.image.shape, dtype=bool)
+        masks = self._told_of_empty(masks, request)
         if all(_same(masks[kind], self._sent[kind]) for kind in LOOKS):
             return
         from src_models.levelset.states import Constraints
 
         self._sent = masks
         self._run.constrain(Constraints(walls=masks["walls"], pins=masks["pins"]))
+
+    def _told_of_empty(self, masks: Masks, request: Request) -> Masks:
+        """What was taken away since it was sent becomes an empty mask: None would leave it as it was."""
+        empty = np.zeros(request.image.shape, dtype=bool)
+        return {k: empty if mask is None and self._sent[k] is not None else mask for k, mask in masks.items()}
 
     def _mask(self, kind: Kind, request: Request) -> NDArray[np.bool_] | None:
         layer = self._layers[kind]

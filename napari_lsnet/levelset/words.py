@@ -8,12 +8,13 @@ from napari_lsnet.layers import LayerVolume
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
+    from src_models.levelset.comparison import Comparison
     from src_models.levelset.evolution import LevelSetResult, LevelSetState
 
 _NEXT = {
     "converged": "Converged: the front rests at {size} after {steps} steps. Accept it, or change a value and Continue.",
-    "leak": "Stopped before a leak{place}: back to step {steps}, {size}. Accept this, raise Smoothing and Rewind, "
-    "or Continue through it.",
+    "leak": "Stopped before a leak{place}: back to step {steps}, {size}. Accept this, raise Smoothing and go on from "
+    "an earlier step, or Continue through it.",
     "time": "The time asked for is reached, at {size}. Accept it, or Continue.",
     "steps": "The limit of {steps} steps is reached, at {size}. Accept it, or Continue.",
     "vanished": "Nothing is inside any more. Rewind, then lower Smoothing, or draw larger seeds.",
@@ -65,3 +66,15 @@ def memory_text(needed: int, free: int, voxels: int) -> tuple[str, bool]:
     if needed > 0.9 * free:
         return f"{text}: too little. Draw a smaller box.", True
     return text, False
+
+
+def comparison_text(found: Comparison, a: str, b: str, spacing_known: bool) -> str:
+    """Two steps side by side in one line: how alike, how much larger, how far apart."""
+    if not spacing_known:
+        more, unit = f"{found.difference_mm:+,.0f} voxels", "voxels"
+    else:
+        ml, unit = found.difference_ml, "mm"
+        more = f"{found.difference_mm:+,.0f} mm\N{SUPERSCRIPT TWO}" if ml is None else f"{ml:+.3g} ml"
+    apart = "" if found.surface_mm is None else f", surfaces {found.surface_mm:.2g} {unit} apart"
+    lines = f"Orange: only {a}. Blue: only {b}."
+    return f"Dice {found.dice:.3f}, {more}{apart}. {lines}"

@@ -90,6 +90,18 @@ class Branch:
         """Whether there are steps of a leak behind the end."""
         return self.stop_reason == "leak"
 
+    def owner(self, iteration: int) -> Branch:
+        """Whose step an iteration on the way to here is: this branch's, or that of one of its parents."""
+        of = self
+        while of.parent is not None and iteration <= of.at:
+            of = of.parent
+        return of
+
+    def way(self) -> list[Moment]:
+        """Every step from the drawn start to the last of this branch, in numbers."""
+        before = [] if self.parent is None else [m for m in self.parent.way() if m.iteration < self.at]
+        return before + self.moments
+
     def moment(self, iteration: int) -> Moment:
         """One step in numbers."""
         return self.moments[iteration - self.at]

@@ -91,8 +91,8 @@ class Timeline:
             return sum(key.nbytes for branch in self.branches for key in branch.keys.values())
 
     def frames(self, branch: Branch | None = None) -> Sequence[Moment]:
-        """Every step of a branch in numbers."""
-        return tuple((branch or self.current).moments)
+        """Every step in numbers, from the drawn start to the last of a branch."""
+        return tuple((branch or self.current).way())
 
     def parameters(self, iteration: int, branch: Branch | None = None) -> LevelSetParameters:
         """The parameters that led to a step."""
@@ -100,7 +100,7 @@ class Timeline:
         return conditions(self._first, {}, of.changes_until(iteration)).parameters
 
     def _checked(self, iteration: int, branch: Branch | None) -> Branch:
-        of = branch or self.current
+        of = (branch or self.current).owner(iteration)
         if not of.at <= iteration <= of.last:
             raise InputError(
                 "timeline-step",

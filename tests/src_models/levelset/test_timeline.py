@@ -221,9 +221,13 @@ def test_the_tree_has_names_and_every_branch_its_own_steps(tree):
             assert tree.timeline.level_set(iteration, branch).tobytes() == run.seen[iteration]
 
 
-def test_a_branch_begins_with_its_parents_frame(tree):
-    first, second, _ = tree.timeline.branches
-    assert tree.timeline.level_set(20, second).tobytes() == tree.timeline.level_set(20, first).tobytes()
+def test_the_way_to_a_branch_leads_through_its_parents(tree):
+    first, second, third = tree.timeline.branches
+    assert [third.owner(k) for k in (0, 20, 21, 31, 32)] == [first, first, second, second, third]
+    assert [m.iteration for m in tree.timeline.frames(third)] == list(range(46))
+    for iteration in (5, 20, 28):
+        theirs = tree.result[0] if iteration <= 20 else tree.result[1]
+        assert tree.timeline.level_set(iteration, third).tobytes() == theirs.seen[iteration]
 
 
 @pytest.mark.parametrize(
