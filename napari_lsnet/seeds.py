@@ -148,7 +148,9 @@ def labels_to_mask(
         painted = labels_of_region(labels_layer, source_layer, region)
         mask = np.asarray(painted != 0 if value is None else painted == value)
     else:
-        mask = _nearest_mask(labels_layer, source_layer, check_region(region, describe_layer(source_layer).shape), value)
+        mask = _nearest_mask(
+            labels_layer, source_layer, check_region(region, describe_layer(source_layer).shape), value
+        )
     if not mask.any():
         raise InputError(
             "seeds-empty",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Points
 
-    from src_models.levelset.evolution import LevelSetResult
-
 LEAK_COLOUR = "#ff5fd2"
 """Of nothing else on the screen, and told apart from the contour's yellow by those who see no red or green."""
 
@@ -27,7 +26,7 @@ _FEWEST_VOXELS = 7.0
 
 
 class LeakMark:
-    """A ring around the place where a run stopped before a leak.
+    """A ring around each place where a run stopped before a leak.
 
     Parameters
     ----------
@@ -36,14 +35,15 @@ class LeakMark:
 
     Attributes
     ----------
-    of : LevelSetResult or None
+    of : LevelSetResult, LabelsResult or None
         The result whose leak is shown.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = ref(viewer)
         self._layer: Points | None = None
-        self.of: LevelSetResult | None = None
+        self._next = 0
+        self.of: Any = None
 
     @property
     def layer(self) -> Points | None:
@@ -51,27 +51,28 @@ class LeakMark:
         viewer = self._viewer()
         return self._layer if viewer is not None and self._layer in viewer.layers else None
 
-    def follow(self, request: Request | None, result: LevelSetResult | None) -> bool:
+    def follow(self, request: Request | None, result: Any) -> bool:
         """Draw the ring where this run stopped before a leak, or take it away; whether there is a leak."""
-        if request is None or result is None or result.stop_reason != "leak" or result.leak_at is None:
+        leaks = () if request is None or result is None else request.leaks(result)
+        if request is None or not leaks:
             self.remove()
             return False
         if self.of is not result:
-            self._draw(request, result.leak_at)
+            self._draw(request, leaks)
             self.of = result
         return True
 
-    def _draw(self, request: Request, leak_at: tuple[float, ...]) -> None:
+    def _draw(self, request: Request, leaks: Sequence[Sequence[float]]) -> None:
         self.remove()
         viewer = self._viewer()
         if viewer is None:
             return
-        inner = iter(leak_at)
-        place = [next(inner) if isinstance(part, slice) else 0.0 for part in request.region]
+        places = np.zeros((len(leaks), len(request.region)))
+        places[:, [axis for axis, part in enumerate(request.region) if isinstance(part, slice)]] = leaks
         size = max(_FEWEST_VOXELS, _SHARE_OF_PICTURE * max(request.image.shape[-2:]))
         with keeping_selection(viewer):
             self._layer = viewer.add_points(
-                [place],
+                places,
                 ndim=request.source.ndim,
                 name="Leak",
                 symbol="ring",
@@ -79,23 +80,23 @@ class LeakMark:
                 face_color=LEAK_COLOUR,
                 border_color="black",
                 border_width=0.04,
-                out_of_slice_display=True,
                 metadata={"lsnet": {"role": "live leak"}},
                 **result_transform(request.source, request.region),
             )
 
     def go_there(self) -> None:
-        """Move sliders and camera so that the ring is in the middle of the picture."""
+        """Move sliders and camera so that the ring is in the middle of the picture; of several, the next one."""
         viewer, layer = self._viewer(), self.layer
         if viewer is not None and layer is not None:
-            go_to(viewer, layer, layer.data[0])
+            go_to(viewer, layer, layer.data[self._next % len(layer.data)])
+            self._next += 1
 
     def remove(self) -> None:
         """Take the ring away."""
         viewer, layer = self._viewer(), self.layer
         if viewer is not None and layer is not None:
             viewer.layers.remove(layer)
-        self._layer, self.of = None, None
+        self._layer, self.of, self._next = None, None, 0
 
 
 def go_to(viewer: Any, layer: Any, index: Any) -> None:

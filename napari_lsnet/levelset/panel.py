@@ -24,6 +24,7 @@ from napari_lsnet.keys import Bindings, hint
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.levelset import words
 from napari_lsnet.levelset.accept import Accepted, accept_into, accept_into_new
+from napari_lsnet.levelset.accept_labels import accept_labels
 from napari_lsnet.levelset.controls import Controls, Standing
 from napari_lsnet.levelset.inputs import Inputs, section_title, wrapped_line
 from napari_lsnet.levelset.picture import is_live
@@ -239,6 +240,9 @@ class LevelSetPanel(QWidget):
         value = self.controls.label.value()
         target = self.controls.targets.layer
         try:
+            if request.several:
+                self._tell_accepted(request, result, accept_labels(self._viewer, target, request, result, "Level set"))
+                return
             if not result.mask.any():
                 raise InputError("accept-empty", "Nothing is inside", "", "Rewind and start from larger seeds.")
             if target is None:
@@ -248,13 +252,16 @@ class LevelSetPanel(QWidget):
         except LsnetError as error:
             self._refuse(str(error))
             return
+        self._tell_accepted(request, result, accepted)
+
+    def _tell_accepted(self, request: Request, result: Any, accepted: Accepted) -> None:
         self._accepted.append(accepted)
         self.sharing.kept = (request, result)
         self.level_set_run.clear()
         self.controls.targets.choose(accepted.layer)
         kept = f" {accepted.kept:,} voxels of other labels were left alone." if accepted.kept else ""
         self.controls.tell(
-            f"Accepted: {accepted.written:,} voxels are label {value} of {accepted.layer.name!r} now.{kept}"
+            f"Accepted: {accepted.written:,} voxels are {accepted.what} of {accepted.layer.name!r} now.{kept}"
         )
         self._follow()
 
@@ -270,7 +277,7 @@ class LevelSetPanel(QWidget):
             self._follow()
         else:
             self._follow()
-            self.controls.tell(f"Taken back: label {accepted.value} of {accepted.layer.name!r}.")
+            self.controls.tell(f"Taken back: {accepted.what} of {accepted.layer.name!r}.")
 
     # ---- what the inputs cause
 
@@ -287,8 +294,12 @@ class LevelSetPanel(QWidget):
             before = self.level_set_run.request
             if before is not None and frame is not None:
                 request = before.going_on(frame, parameters)
+            elif before is not None and before.several and self._can_continue():
+                request = before.after(self.level_set_run.result, parameters)
             else:
                 request = self.inputs.request(parameters)
+            if request.several:
+                request = request.protecting(self.controls.targets.layer)
             request = self.steering.constrained(request)
         except LsnetError as error:
             self._refuse(str(error))
@@ -363,10 +374,9 @@ class LevelSetPanel(QWidget):
             return
         state: Any = update.report
         for values in update.history:
-            self.controls.plot.add(values["time"], values["size"] * request.size_factor, values["rate"])
-        size_text = words.size_text(state.size, state.volume_ml, request.volume, request.image.ndim)
+            self.controls.plot.add(values["time"], values["size"] * request.size_factor, values.get("rate", 0.0))
         notes = " ".join(update.notes)
-        self._news = f"{words.running_text(state, size_text)} {notes}".strip()
+        self._news = f"{request.running_text(state)} {notes}".strip()
         if notes or not self._news_timer.isActive():
             self._tell_news()
             self._news_timer.start()
@@ -391,10 +401,8 @@ class LevelSetPanel(QWidget):
             self.controls.tell("Cancelled before the first step.")
             return
         self.sharing.kept = (request, result)
-        size = float(result.record.result.get("size_mm", 0.0))
-        ml = size / 1000.0 if request.image.ndim == 3 else None
-        text = words.stop_text(result, words.size_text(size, ml, request.volume, request.image.ndim))
-        self.controls.tell(text, warning=result.stop_reason in ("leak", "vanished", "filled", "stalled"))
+        text, attention = request.stop_text(result)
+        self.controls.tell(text, warning=attention)
         after, self._after = self._after, None
         if after is not None:
             after()

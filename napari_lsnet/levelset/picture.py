@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from src_models.levelset.evolution import LevelSetState
+    from src_models.levelset.evolution import LevelSetResult, LevelSetState
 
 LIVE = "live level set"
 """Marks layers that only show a run, in ``metadata["lsnet"]["role"]``; they are no inputs."""
@@ -89,6 +89,10 @@ class FrontWatch:
     def whole(self, level_set: NDArray[Any], iteration: int) -> Picture:
         """A picture of all of u."""
         return Picture(tuple(slice(0, n) for n in level_set.shape), self._bytes(level_set), iteration)
+
+    def last(self, result: LevelSetResult) -> Picture:
+        """A picture of all that was reached."""
+        return self.whole(result.level_set, result.iteration)
 
     def part(self, values: NDArray[Any], box: Box, iteration: int) -> Picture:
         """A picture of u in a box."""

@@ -12,14 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_lsnet.layers import LayerVolume, describe_layer, patient_grid, read_region, region_for
+from napari_lsnet.levelset import words
 from napari_lsnet.seeds import labels_to_mask, points_to_seeds, shapes_to_seeds
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_lsnet.levelset.picture import Picture
     from src_models.levelset.branches import Branch, Moment
-    from src_models.levelset.evolution import LevelSetResult
     from src_models.levelset.initial import Seeds
     from src_models.levelset.timeline import Timeline
     from src_models.progress import Progress
@@ -43,12 +46,15 @@ class Start:
         The label that counts; None for all.
     swapped : bool
         Whether the inside is everything but the seeds.
+    several : bool
+        Whether every label is a start of its own.
     """
 
     layer: Any
     radius: float
     label: int | None = None
     swapped: bool = False
+    several: bool = False
 
     @property
     def kind(self) -> str:
@@ -142,7 +148,12 @@ class Request:
         """From mm^n to the unit of the curve."""
         return 0.001 if self.image.ndim == 3 and self.volume.spacing_known else 1.0
 
-    def make(self) -> Generator[Progress, Any, LevelSetResult]:
+    @property
+    def several(self) -> bool:
+        """Whether each label has a front of its own."""
+        return False
+
+    def make(self) -> Generator[Progress, Any, Any]:
         """The generator of the run; called in the worker, because it imports torch."""
         from src_models.processor import let_waiting_threads_sleep
 
@@ -169,6 +180,41 @@ class Request:
     def going_on(self, frame: Frame, parameters: LevelSetParameters) -> Request:
         """The same, from a step of its timeline."""
         return replace(self, continues=frame, parameters=parameters)
+
+    # ---- what is shown and said
+
+    def watch(self) -> Any:
+        """Takes the pictures, and keeps the timeline."""
+        from napari_lsnet.levelset.watch import RunWatch
+
+        return RunWatch(self.spacing, None if self.continues is None else self.continues.timeline)
+
+    def live(self, viewer: ViewerModel, picture: Picture) -> Any:
+        """The layer that shows the run."""
+        from napari_lsnet.levelset.picture import LiveFront
+
+        return LiveFront(viewer, self.source, self.region, picture.values.shape)
+
+    def size_text(self, size: float) -> str:
+        """An amount of inside, in mm^n, in the unit that is known."""
+        ndim = self.image.ndim
+        return words.size_text(size, size / 1000.0 if ndim == 3 else None, self.volume, ndim)
+
+    def running_text(self, state: Any) -> str:
+        """One line on a run that is under way."""
+        return words.running_text(state, self.size_text(state.size))
+
+    def stop_text(self, result: Any) -> tuple[str, bool]:
+        """How the run ended, with the next step; and whether it needs attention."""
+        size = self.size_text(float(result.record.result.get("size_mm", 0.0)))
+        attention = result.stop_reason in ("leak", "vanished", "filled", "stalled")
+        return words.stop_text(result, size), attention
+
+    def leaks(self, result: Any) -> tuple[tuple[float, ...], ...]:
+        """Where the run stopped before a leak, in voxels of the array."""
+        return (result.leak_at,) if result.stop_reason == "leak" and result.leak_at is not None else ()
+
+    # ---- the record
 
     def complete(self, record: Record) -> Record:
         """A record of the run with the place of the image and of its region."""
@@ -251,6 +297,11 @@ def read_request(
     """
     volume = describe_layer(source)
     region = boxed(region_for(source, dims, extent), box, volume)  # type: ignore[arg-type]
+    if start.several and start.kind == "labels":
+        from napari_lsnet.levelset.labels_request import LabelsRequest, read_labels
+
+        labels = read_labels(start.layer, source, region)
+        return LabelsRequest(source, volume, region, read_region(source, region), labels, start, parameters)
     initial = read_start(start, source, region, volume)
     return Request(source, volume, region, read_region(source, region), initial, start, parameters)
 

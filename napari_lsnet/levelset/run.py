@@ -8,9 +8,8 @@ from weakref import WeakKeyDictionary, ref
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_lsnet.jobs import Ending, Job, JobState, Update
-from napari_lsnet.levelset.picture import Box, LiveFront, Picture, joined
+from napari_lsnet.levelset.picture import Box, Picture, joined
 from napari_lsnet.levelset.request import Request
-from napari_lsnet.levelset.watch import RunWatch
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
@@ -49,8 +48,8 @@ class LevelSetRun(QObject):
         super().__init__()
         self._viewer = ref(viewer)
         self._job: Job | None = None
-        self._watch: RunWatch | None = None
-        self._front: LiveFront | None = None
+        self._watch: Any = None  # a RunWatch or LabelsWatch
+        self._front: Any = None  # a LiveFront or LiveLabels
         self._first: Picture | None = None
         self._last_step: tuple[int, float] | None = None
         self._rewinding = False
@@ -96,7 +95,7 @@ class LevelSetRun(QObject):
             self._first = None
         self.request, self.result = request, None
         self._last_step = None
-        self._watch = RunWatch(request.spacing, None if request.continues is None else request.continues.timeline)
+        self._watch = request.watch()
         self._job = Job(request.make, title="The level set", device=request.parameters.device, watch=self._watch)
         self._job.state_changed.connect(self._on_state)
         self._job.updated.connect(self._on_updated)
@@ -210,7 +209,7 @@ class LevelSetRun(QObject):
     def _show(self, first: Picture) -> None:
         request, viewer = self.request, self._viewer()
         if request is not None and viewer is not None:
-            self._front = LiveFront(viewer, request.source, request.region, first.values.shape)
+            self._front = request.live(viewer, first)
             self._front.draw(first)
 
     def _on_ended(self, ending: Ending) -> None:
@@ -219,7 +218,7 @@ class LevelSetRun(QObject):
             self.rewind()
             return
         if self.result is not None and self._watch is not None and self._front is not None and not self.looks_back:
-            self._front.draw(self._watch.whole(self.result.level_set, self.result.iteration))
+            self._front.draw(self._watch.last(self.result))
         self.ended.emit(ending)
         self.changed.emit()
 

@@ -41,7 +41,9 @@ class Look:
 
 
 LOOKS: dict[Kind, Look] = {
-    "walls": Look("Walls", "#ff8c1a", 0.85, 0, "Paint where the contour must not go; it obeys at once, also on the way"),
+    "walls": Look(
+        "Walls", "#ff8c1a", 0.85, 0, "Paint where the contour must not go; it obeys at once"
+    ),
     "pins": Look("Must be inside", "#3d7dff", 0.95, 2, "Paint what must be inside; the contour obeys at once"),
 }
 
@@ -170,14 +172,16 @@ class Steering(QWidget):
 
     def _told_of_empty(self, masks: Masks, request: Request) -> Masks:
         """What was taken away since it was sent becomes an empty mask: None would leave it as it was."""
-        empty = np.zeros(request.image.shape, dtype=bool)
+        empty = np.zeros(request.image.shape, dtype=np.uint8 if request.several else bool)
         return {k: empty if mask is None and self._sent[k] is not None else mask for k, mask in masks.items()}
 
     def _mask(self, kind: Kind, request: Request) -> NDArray[np.bool_] | None:
         layer = self._layers[kind]
         if layer is None:
             return None
-        return np.asarray(labels_of_region(layer, request.source, request.region) != 0)
+        found = labels_of_region(layer, request.source, request.region)
+        # Of several labels a pin says which: the number that was painted.
+        return found if request.several and kind == "pins" else np.asarray(found != 0)
 
     # ---- layers
 
