@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from src_models.levelset.classifier import ClassifierParameters
+from src_models.levelset.clustering import ClusterParameters
 from src_models.levelset.parameters import LevelSetParameters
 
 PAGE = Path(__file__).with_name("parameters.md")
 HEADING = """# Parameters of the level set
 
-Written by `make docs` from `LevelSetParameters`: do not edit. The same names are the fields of the form, the options of
-`lsnet evolve` (with `-` in place of `_`), the arguments in Python and the entries of the record.
+Written by `make docs` from `LevelSetParameters` and the two models of the last tables: do not edit. The same names are
+the fields of the form, the options of `lsnet evolve` (with `-` in place of `_`), the arguments in Python and the
+entries of the record.
 """
 GROUPS = {
     "basic": "Basic",
@@ -21,7 +25,10 @@ GROUPS = {
     "edge": "Advanced: edge speed",
     "region": "Advanced: region speed",
     "run": "The run",
+    "classifier": "Speed from strokes: `ClassifierParameters`",
+    "clusters": "Speed from clusters: `ClusterParameters`",
 }
+MODELS: tuple[type[BaseModel], ...] = (LevelSetParameters, ClassifierParameters, ClusterParameters)
 
 
 def _values(field: dict[str, Any]) -> str:
@@ -35,7 +42,9 @@ def _values(field: dict[str, Any]) -> str:
         elif option.get("type") == "boolean":
             parts.append("yes or no")
         elif option.get("type") == "array":
-            parts.append("two numbers" if option.get("maxItems") == 2 else "one number per axis")
+            most = option.get("maxItems")
+            several = "two numbers" if most == 2 else f"up to {most} numbers"
+            parts.append(several if most else "one number per axis")
         elif option.get("type") in ("number", "integer"):
             parts.append(_bounds(option))
     return " or ".join(parts)
@@ -59,11 +68,12 @@ def _default(info: FieldInfo) -> str:
 
 def page() -> str:
     """The whole page as text."""
-    schema = LevelSetParameters.model_json_schema()["properties"]
+    fields = {name: info for model in MODELS for name, info in model.model_fields.items()}
+    schema = {name: field for model in MODELS for name, field in model.model_json_schema()["properties"].items()}
     lines = [HEADING]
     for group, title in GROUPS.items():
         lines += [f"## {title}", "", "| name | label | unit | default | values | meaning |", "| --- " * 6 + "|"]
-        for name, info in LevelSetParameters.model_fields.items():
+        for name, info in fields.items():
             field = schema[name]
             if field["group"] == group:
                 cells = (f"`{name}`", info.title, field["unit"], _default(info), _values(field), info.description)

@@ -9,19 +9,20 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from src_models.cli import inputs, options, outputs, report
+from src_models.cli import inputs, options, outputs, report, speeds
 from src_models.levelset.parameters import LevelSetParameters, paper_preset
 from src_models.record import Record, record_path
 
 if TYPE_CHECKING:
     from src_models.levelset.evolution import LevelSetResult, LevelSetState
     from src_models.levelset.initial import Seeds
+    from src_models.levelset.recipes import GivenSpeed
 
 PRESETS: dict[str, dict[str, Any]] = {
     "edge": {"speed": "edge"},
@@ -56,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files")
     files.add_argument("--out", metavar="OUT", type=Path, required=True, help="The mask to write: 1 inside, 0 outside.")
     files.add_argument("--distance", metavar="OUT", type=Path, help="Also write the level set, in mm, positive inside.")
-    files.add_argument("--speed-image", metavar="FILE", type=Path, help="Use this speed image, do not compute one.")
     files.add_argument("--walls", metavar="MASK", type=Path, help="Where the front must not go.")
     files.add_argument("--pins", metavar="MASK", type=Path, help="What must stay inside.")
     files.add_argument(
@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     several.add_argument("--preset", choices=PRESETS, help="Start from these settings; flags change them.")
     several.add_argument("--parameters", metavar="FILE", type=Path, help="Read parameters from a TOML file; flags win.")
     options.add_model(parser, LevelSetParameters)
+    speeds.add_flags(parser)
     inputs.add_read_flags(parser)
 
 
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     parameters = chosen_parameters(arguments)
     job = prepare(arguments, parameters)
     began = time.perf_counter()
+    job = replace(job, speed_image=speeds.prepared(job.speed_image, job.frame, job.initial, json_lines=arguments.json))
     result = drive(job.start(), json_lines=arguments.json, keep_partial=arguments.keep_partial)
     record = job.target.save(job.frame, result)
     seconds = time.perf_counter() - began
@@ -100,7 +102,7 @@ class Job:
     initial: NDArray[Any] | Seeds
     parameters: LevelSetParameters
     target: outputs.Target
-    speed_image: NDArray[Any] | None = None
+    speed_image: GivenSpeed | None = None
     walls: NDArray[Any] | None = None
     pins: NDArray[Any] | None = None
 
@@ -143,6 +145,7 @@ def prepare(arguments: argparse.Namespace, parameters: LevelSetParameters) -> Jo
         "source": arguments.image,
         "seeds": arguments.seeds,
         "speed_image": arguments.speed_image,
+        "strokes": arguments.strokes,
         "walls": arguments.walls,
         "pins": arguments.pins,
         "parameters": arguments.parameters,
@@ -166,7 +169,7 @@ def prepare(arguments: argparse.Namespace, parameters: LevelSetParameters) -> Jo
         initial=initial,
         parameters=parameters,
         target=target,
-        speed_image=inputs.read_speed_image(arguments.speed_image, frame, reading) if arguments.speed_image else None,
+        speed_image=speeds.read_speed(arguments, parameters, frame, reading),
         walls=inputs.read_mask(arguments.walls, frame, reading, "walls") if arguments.walls else None,
         pins=inputs.read_mask(arguments.pins, frame, reading, "pins") if arguments.pins else None,
     )

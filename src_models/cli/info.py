@@ -76,6 +76,8 @@ def record_lines(record: Record) -> list[str]:
 
         parameters = options.build(LevelSetParameters, record.parameters)
         lines.append(f"  settings  {' '.join(options.command_line(parameters)) or 'all as they come'}")
+    told = {"classifier": "a classifier trained on strokes", "clusters": "clusters of grey values"}
+    lines += [f"  speed     from {words}" for name, words in told.items() if name in record.inputs]
     if record.changes:
         lines.append(f"  changed   {len(record.changes)} times while it ran")
     versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())

@@ -192,11 +192,7 @@ def read_mask(path: Path, frame: Frame, reading: ReadOptions, what: str, label: 
     InputError
         Where nothing is marked.
     """
-    from src_models.files import read_segmentation
-
-    found = read_segmentation(path, reading, like=frame.volume.grid)
-    check_grid(found.grid, frame.volume.grid, path, what)
-    labels = _labels_of_frame(found, frame, path)
+    labels = _read_labels(path, frame, reading, what)
     inside = labels != 0 if label is None else labels == label
     if not inside.any():
         there = np.unique(labels)[:8].tolist()
@@ -208,6 +204,17 @@ def read_mask(path: Path, frame: Frame, reading: ReadOptions, what: str, label: 
     if not part.any():
         raise InputError(f"{what}-outside", f"The {what} in {path.name} lie outside the region", "", "Enlarge --crop.")
     return part
+
+
+def read_labels(path: Path, frame: Frame, reading: ReadOptions, what: str) -> NDArray[Any]:
+    """The labels of a file inside the region of a frame, as they are.
+
+    Raises
+    ------
+    GeometryError
+        Where it lies on another grid.
+    """
+    return np.asarray(_read_labels(path, frame, reading, what)[frame.box])
 
 
 def read_speed_image(path: Path, frame: Frame, reading: ReadOptions) -> NDArray[Any]:
@@ -344,6 +351,15 @@ def read_box(text: str | None, grid: Grid, order: StoredOrder) -> tuple[slice | 
             )
         box.append(slice(n - stop, n - start) if flip else slice(start, stop))
     return tuple(box)
+
+
+def _read_labels(path: Path, frame: Frame, reading: ReadOptions, what: str) -> NDArray[Any]:
+    """The labels of a file on the whole grid of a frame."""
+    from src_models.files import read_segmentation
+
+    found = read_segmentation(path, reading, like=frame.volume.grid)
+    check_grid(found.grid, frame.volume.grid, path, what)
+    return _labels_of_frame(found, frame, path)
 
 
 def _labels_of_frame(found: Segmentation, frame: Frame, path: Path) -> NDArray[Any]:

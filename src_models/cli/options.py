@@ -27,6 +27,8 @@ _GROUP_TITLES = {
     "region": "region speed",
     "run": "run",
     "advanced": "advanced",
+    "classifier": "speed from strokes, with --strokes",
+    "clusters": "speed from clusters of grey values, with --clusters",
 }
 _NUMBERS = re.compile(r"-[.\d][-+.,:\deE]*\Z")
 _LARGEST_TOML = 2**20

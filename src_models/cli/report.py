@@ -6,14 +6,17 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from src_models.geometry import Grid
+from src_models.progress import Progress, finish
 
 if TYPE_CHECKING:
     from src_models.levelset.evolution import LevelSetResult, LevelSetState
+
+Result = TypeVar("Result")
 
 _INTERVAL_S = 0.2
 """Between two JSON lines of progress: often enough to follow, seldom enough not to slow a quick run."""
@@ -67,6 +70,25 @@ def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState], None]]:
             bar.set_postfix_str(state.message.partition(", ")[2], refresh=False)
 
         yield show_bar
+
+
+def follow(work: Generator[Progress, Any, Result], *, json_lines: bool) -> Result:
+    """Run to its end what has to be done before a run, under a bar or JSON lines, and give its result."""
+    from tqdm import tqdm
+
+    last = -math.inf
+    with tqdm(total=1.0, disable=True if json_lines else None, file=sys.stderr, leave=False) as bar:
+
+        def show(progress: Progress) -> None:
+            nonlocal last
+            fraction, now = progress.fraction or 0.0, time.monotonic()
+            if json_lines and now - last >= _INTERVAL_S:
+                last = now
+                write_json({"event": "preparing", "fraction": fraction, "message": progress.message})
+            bar.set_description(progress.message, refresh=False)
+            bar.update(fraction - bar.n)
+
+        return finish(work, show)
 
 
 def size_text(result: LevelSetResult, grid: Grid) -> str:

@@ -12,6 +12,8 @@ from src_models.errors import InputError
 from src_models.levelset.conditions import going_on, messages
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.problem import Problem
+from src_models.levelset.recipes import GivenSpeed, restored_speed
 from src_models.levelset.run import Run
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.record import Change, Record, StoredArray, content_hash
@@ -20,11 +22,11 @@ __all__ = ["REASONS", "Constraints", "LevelSetResult", "LevelSetState", "Resume"
 
 
 def evolve(
-    image: NDArray[Any],
+    image: NDArray[Any] | Problem,
     initial: NDArray[Any] | Seeds | Resume,
     spacing: Sequence[float],
     parameters: LevelSetParameters,
-    speed_image: NDArray[Any] | None = None,
+    speed_image: GivenSpeed | None = None,
     *,
     walls: NDArray[Any] | None = None,
     pins: NDArray[Any] | None = None,
@@ -34,8 +36,8 @@ def evolve(
 
     Parameters
     ----------
-    image : ndarray of shape (z, y, x) or (y, x)
-        Grey values, any real type.
+    image : ndarray of shape (z, y, x) or (y, x), or Problem
+        Grey values, any real type; or the problem of another run, with its speed images.
     initial : ndarray, Seeds or Resume
         Labels (bool or integer; anything but 0 is inside), u itself (float, > 0 inside), seeds in mm, or a moment of
         another run to go on from as it is.
@@ -43,8 +45,8 @@ def evolve(
         mm per array axis, in array order.
     parameters : LevelSetParameters
         The equation and when to stop.
-    speed_image : ndarray, optional
-        Replaces the computed edge image g (>= 0) or region speed s.
+    speed_image : ndarray, ClassifierSpeed, ClusterSpeed or PreparedSpeed, optional
+        Replaces the computed edge image g (>= 0) or region speed s; or how to make s from the image, see `recipes`.
     walls, pins : ndarray of bool, optional
         Where the front must not go, and what must be inside.
     contributions : bool
@@ -115,7 +117,7 @@ def replay(
         _stored_start(inputs["initial"]),
         record.source.spacing,
         LevelSetParameters(**record.parameters),
-        speed_image,
+        restored_speed(inputs) or speed_image,
         walls=walls,
         pins=pins,
     )
@@ -130,7 +132,7 @@ def replay(
         yield state
         sent = [message for change in due for message in messages(change)]
         if state.stop_reason is not None or len(sent) > 1:
-            again = _gone_on(state, due, image, speed_image)
+            again = _gone_on(state, due)
             state = next(again)
             sent = []
         state = again.send(sent[0] if sent else None)
@@ -139,14 +141,14 @@ def replay(
 
 
 def _gone_on(
-    state: LevelSetState, due: Sequence[Change], image: NDArray[Any], speed_image: NDArray[Any] | None
+    state: LevelSetState, due: Sequence[Change]
 ) -> Generator[LevelSetState, LevelSetParameters | Constraints | None, LevelSetResult]:
     """A run that goes on from where another ended or was branched, with changes made at that moment."""
     reached = state.result()
     before = reached.record.model_copy(update={"changes": (*reached.record.changes, *due)})
     resume, acting = going_on(reached.level_set, state.iteration, state.time, before)
-    spacing = before.source.spacing if before.source is not None else ()
-    return evolve(image, resume, spacing, acting.parameters, speed_image, walls=acting.walls, pins=acting.pins)
+    problem = state.run.problem  # with its speed: a recipe would be followed from another start
+    return evolve(problem, resume, problem.spacing, acting.parameters, walls=acting.walls, pins=acting.pins)
 
 
 def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from src_models.levelset.fields import SpeedImages, check_speed_image, speed_images
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.recipes import GivenSpeed
 from src_models.levelset.speed import as_image
 
 _KEPT = 2
@@ -35,6 +36,8 @@ class Problem:
         A given speed image must suit them.
     speed_image : ndarray, optional
         Replaces the computed edge image g or region speed s.
+    given : GivenSpeed, optional
+        How that speed image was given, where it was made by a recipe.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class Problem:
         spacing: Sequence[float],
         parameters: LevelSetParameters,
         speed_image: NDArray[Any] | None = None,
+        given: GivenSpeed | None = None,
     ) -> None:
+        self.given = speed_image if given is None else given
         self.source = np.asarray(image)
         self.image = as_image(image, spacing)
         self.spacing = tuple(float(h) for h in spacing)

@@ -23,7 +23,8 @@ from src_models.levelset.fields import check_speed_image
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.problem import Problem
-from src_models.levelset.speed import with_range
+from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, packages, stored_speed
+from src_models.levelset.speed import as_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.levelset.stopping import FrontMeasures, StopRules
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
@@ -62,20 +63,26 @@ class Run:
         initial: NDArray[Any] | Seeds | Resume,
         spacing: Sequence[float],
         parameters: LevelSetParameters,
-        speed_image: NDArray[Any] | None,
+        speed_image: GivenSpeed | None,
         walls: NDArray[Any] | None,
         pins: NDArray[Any] | None,
         contributions: bool,
     ) -> None:
         self._began = clock.perf_counter()
-        self.problem = image if isinstance(image, Problem) else Problem(image, spacing, parameters, speed_image)
+        speed_notes: tuple[str, ...] = ()
+        if isinstance(image, Problem):
+            self.problem = image
+        else:
+            drawn = initial.level_set if isinstance(initial, Resume) else initial
+            ready, speed_notes = given_speed(speed_image, as_image(image, spacing), spacing, parameters, drawn)
+            self.problem = Problem(image, spacing, parameters, ready, speed_image)
         self._source, self._image = self.problem.source, self.problem.image
         self.spacing = self.problem.spacing
         self.parameters = with_range(self._image, parameters)
         self._given_speed = self.problem.given_speed
         dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
         self._like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
-        self._notes: list[str] = []
+        self._notes: list[str] = list(speed_notes)
         if self._image.min() == self._image.max() and self._given_speed is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")
         if parameters.gradient in ("central", "none"):
@@ -193,6 +200,7 @@ class Run:
                     "Start a new run from here.",
                 )
             if self._given_speed is not None:
+                check_mode(self.problem.given, message)
                 check_speed_image(self._given_speed, self._image.shape, message)
             self.parameters = with_range(self._image, message.model_copy(update=fixed))
             return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
@@ -362,7 +370,7 @@ class Run:
                 "leak_at": state.leak_at,
                 "mask_hash": content_hash(mask),
             },
-            versions=versions(*MADE_WITH),
+            versions=versions(*MADE_WITH, *packages(self.problem.given)),
             device=str(self._like.device.type),
             dtype=self.parameters.dtype,
             threads=torch.get_num_threads(),
@@ -391,7 +399,7 @@ def _stored_inputs(
     initial: NDArray[Any] | Seeds | Resume,
     walls: NDArray[Any] | None,
     pins: NDArray[Any] | None,
-    speed: NDArray[Any] | None,
+    speed: GivenSpeed | None,
 ) -> dict[str, Any]:
     """The drawn inputs as a record keeps them."""
     stored: dict[str, Any] = {}
@@ -411,6 +419,4 @@ def _stored_inputs(
     for name, mask in (("walls", walls), ("pins", pins)):
         if mask is not None:
             stored[name] = StoredArray.of(np.asarray(mask) != 0).model_dump(mode="json")
-    if speed is not None:
-        stored["speed_image"] = content_hash(np.asarray(speed))
-    return stored
+    return stored | stored_speed(speed)

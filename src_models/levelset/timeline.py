@@ -22,6 +22,7 @@ from src_models.levelset.comparison import Comparison, compare_masks
 from src_models.levelset.conditions import change_at, conditions, going_on, messages
 from src_models.levelset.packing import packed
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.recipes import packages
 from src_models.levelset.run import MADE_WITH, Run, resolve_device
 from src_models.levelset.speed import with_range
 from src_models.levelset.states import Constraints, LevelSetResult, LevelSetState, Resume
@@ -411,7 +412,7 @@ class Timeline:
             inputs=self._inputs,
             source=self._source,
             result=result,
-            versions=versions(*MADE_WITH),
+            versions=versions(*MADE_WITH, *packages(self._problem.given)),
             device=resolve_device(first["device"], dtype).type,
             dtype=first["dtype"],
             threads=torch.get_num_threads(),
