@@ -86,18 +86,11 @@ def from_seeds(
         Where there is no seed, or one lies outside the image.
     """
     check_spacing(tuple(spacing), len(shape))
-    drawn: list[tuple[tuple[tuple[float, ...], ...], float]]
-    drawn = [((sphere.centre,), sphere.radius) for sphere in seeds.spheres]
-    drawn += [(stroke.points, stroke.radius) for stroke in seeds.strokes]
-    if not drawn:
-        raise InputError(
-            "seeds-none", "There is no seed", "", "Click a point, paint a label or draw a line inside the structure."
-        )
+    drawn = check_seeds(seeds, shape, spacing)
     u = np.full(tuple(shape), -np.inf if band_width_mm is None else -band_width_mm, dtype)
     smallest = min((h for h, n in zip(spacing, shape, strict=True) if n > 1), default=min(spacing))
     notes: list[str] = []
     for points, radius in drawn:
-        _check_inside(points, shape, spacing)
         reach = math.inf if band_width_mm is None else radius + band_width_mm
         box = _box_around(points, reach, shape, spacing)
         axes = [np.arange(part.start, part.stop) * h for part, h in zip(box, spacing, strict=True)]
@@ -111,6 +104,28 @@ def from_seeds(
     if band_width_mm is not None:
         np.clip(u, -band_width_mm, band_width_mm, out=u)
     return u, tuple(notes)
+
+
+def check_seeds(
+    seeds: Seeds, shape: Sequence[int], spacing: Sequence[float]
+) -> list[tuple[tuple[tuple[float, ...], ...], float]]:
+    """The points and the radius of everything drawn.
+
+    Raises
+    ------
+    InputError
+        Where there is no seed, or one lies outside the image.
+    """
+    drawn: list[tuple[tuple[tuple[float, ...], ...], float]]
+    drawn = [((sphere.centre,), sphere.radius) for sphere in seeds.spheres]
+    drawn += [(stroke.points, stroke.radius) for stroke in seeds.strokes]
+    if not drawn:
+        raise InputError(
+            "seeds-none", "There is no seed", "", "Click a point, paint a label or draw a line inside the structure."
+        )
+    for points, _ in drawn:
+        _check_inside(points, shape, spacing)
+    return drawn
 
 
 def _check_inside(points: Sequence[Sequence[float]], shape: Sequence[int], spacing: Sequence[float]) -> None:
@@ -192,6 +207,25 @@ def check_labels(initial: NDArray[Any], shape: Sequence[int]) -> None:
         raise InputError(
             "seeds-full", "The seeds fill the whole image", "there is no front to move", "Erase some of them."
         )
+
+
+def check_mask(mask: NDArray[Any], shape: Sequence[int], name: str) -> NDArray[Any]:
+    """Painted walls or pins as an array.
+
+    Raises
+    ------
+    InputError
+        Where they have another shape than the image.
+    """
+    array = np.asarray(mask)
+    if array.shape != tuple(shape):
+        raise InputError(
+            f"{name}-grid",
+            f"The {name} and the image lie on different grids, {array.shape} and {tuple(shape)} voxels",
+            "",
+            f"Paint the {name} on this image.",
+        )
+    return array
 
 
 def ready_level_set(level_set: NDArray[Any], shape: Sequence[int], dtype: str, width: float | None) -> NDArray[Any]:

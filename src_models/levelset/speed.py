@@ -30,6 +30,29 @@ def as_image(image: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any]:
     GeometryError
         For a spacing that is missing, zero or negative.
     """
+    array = check_axes(image, spacing)
+    plain = array.astype(np.float64 if array.dtype == np.float64 else np.float32, copy=False)
+    bad = int(plain.size - np.isfinite(plain).sum())
+    if bad:
+        raise InputError(
+            "image-not-finite",
+            f"{bad} of {plain.size} voxels are NaN or infinite",
+            "",
+            "Replace them first, for example with the smallest value of the image.",
+        )
+    return plain
+
+
+def check_axes(image: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any]:
+    """The image as an array, after the checks that need no look at its values.
+
+    Raises
+    ------
+    InputError
+        For an empty, complex, non-numeric or colour array.
+    GeometryError
+        For a spacing that is missing, zero or negative.
+    """
     if spacing is None or np.ndim(spacing) != 1:
         raise GeometryError(
             "spacing-missing",
@@ -60,16 +83,7 @@ def as_image(image: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any]:
     check_spacing(tuple(spacing), array.ndim)
     if array.size == 0:
         raise InputError("image-empty", "The image has no voxels", "", "Choose another image or region.")
-    plain = array.astype(np.float64 if array.dtype == np.float64 else np.float32, copy=False)
-    bad = int(plain.size - np.isfinite(plain).sum())
-    if bad:
-        raise InputError(
-            "image-not-finite",
-            f"{bad} of {plain.size} voxels are NaN or infinite",
-            "",
-            "Replace them first, for example with the smallest value of the image.",
-        )
-    return plain
+    return array
 
 
 def with_range(image: NDArray[Any], parameters: LevelSetParameters) -> LevelSetParameters:
