@@ -38,12 +38,15 @@ class Inputs(QWidget):
         A run would begin otherwise than before.
     moved : Signal()
         Another slice or view is on show.
+    elsewhere : Signal()
+        The same, and a run would work on it.
     refused : Signal(str)
         Why something could not be set.
     """
 
     changed = Signal()
     moved = Signal()
+    elsewhere = Signal()
     refused = Signal(str)
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
@@ -179,7 +182,7 @@ class Inputs(QWidget):
         with suppress(RuntimeError):  # the dock may be gone before the viewer
             volume = self.volume
             if self.extent.mode == "slice" or (volume is not None and any(volume.is_time)):
-                self.changed.emit()
+                self.elsewhere.emit()
             else:
                 self.moved.emit()
 

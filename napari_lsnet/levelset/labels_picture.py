@@ -8,7 +8,7 @@ from weakref import ref
 import numpy as np
 
 from napari_lsnet.layers import result_arguments, result_array
-from napari_lsnet.levelset.picture import LIVE, Box, Picture, joined
+from napari_lsnet.levelset.picture import LIVE, Box, Picture, is_step, joined
 from napari_lsnet.levelset.quiet import keeping_selection
 from napari_lsnet.transforms import Region
 
@@ -39,6 +39,8 @@ class LabelsWatch:
 
     def see(self, report: LabelsState) -> None:
         """Remember where labels have changed."""
+        if not is_step(report):
+            return
         if self.start is None:
             labels = report.labels
             self.start = Picture(tuple(slice(0, n) for n in labels.shape), labels, report.iteration)
@@ -46,8 +48,10 @@ class LabelsWatch:
         elif report.changed_box is not None:
             self._changed = joined(self._changed, report.changed_box)
 
-    def take(self, report: LabelsState, unseen: Picture | None) -> Picture:
-        """The newest labels, wherever the screen is behind."""
+    def take(self, report: LabelsState, unseen: Picture | None) -> Picture | None:
+        """The newest labels, wherever the screen is behind; nothing before the first step."""
+        if not is_step(report):
+            return None
         box = self._changed if unseen is None else joined(self._changed, unseen.box)
         if box is None:
             box = tuple(slice(0, 0) for _ in report.run.shape)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_lsnet.levelset.engine_preparation import prepared
 from napari_lsnet.levelset.request import Request
 from napari_lsnet.seeds import labels_of_region
 from src_models.errors import InputError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from napari_lsnet.levelset.labels_picture import LabelsWatch, LiveLabels
     from src_models.levelset.coupled import LabelsResult, LabelsState
     from src_models.levelset.parameters import LevelSetParameters
+    from src_models.progress import Progress
 
 _STILL_SHOWN = 4
 
@@ -45,14 +47,15 @@ class LabelsRequest(Request):
         """The labels."""
         return tuple(int(k) for k in np.unique(np.asarray(self.initial)) if k)
 
-    def make(self) -> Generator[LabelsState, Any, LabelsResult]:
+    def make(self) -> Generator[Progress, Any, LabelsResult]:
         """The generator of the run; called in the worker, because it loads the engine."""
         from src_models.processor import let_waiting_threads_sleep
 
         let_waiting_threads_sleep()
+        yield from prepared()
         from src_models.levelset.coupled import evolve_labels
 
-        return evolve_labels(
+        labels = evolve_labels(
             self.image,
             np.asarray(self.initial),
             self.spacing,
@@ -61,6 +64,7 @@ class LabelsRequest(Request):
             walls=self.walls,
             pins=self.pins,
         )
+        return (yield from labels)
 
     def after(self, result: LabelsResult, parameters: LevelSetParameters) -> LabelsRequest:
         """The same, from the labels that another run reached."""

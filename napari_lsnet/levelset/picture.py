@@ -42,6 +42,11 @@ def is_live(layer: Any) -> bool:
     return str(dict(layer.metadata).get("lsnet", {}).get("role", "")).startswith("live")
 
 
+def is_step(report: Any) -> bool:
+    """Whether a report is of a step, and not of what comes before the first one."""
+    return hasattr(report, "iteration")
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """u near the front as bytes, in a box of the array: 128 at u = 0, more inside."""
@@ -72,14 +77,18 @@ class FrontWatch:
 
     def see(self, report: LevelSetState) -> None:
         """Remember where u has changed."""
+        if not is_step(report):
+            return
         if self.start is None:
             self.start = self.whole(report.level_set, report.iteration)
             self._changed = self.start.box
         elif report.changed_box is not None:
             self._changed = joined(self._changed, report.changed_box)
 
-    def take(self, report: LevelSetState, unseen: Picture | None) -> Picture:
-        """The newest u, wherever the screen is behind."""
+    def take(self, report: LevelSetState, unseen: Picture | None) -> Picture | None:
+        """The newest u, wherever the screen is behind; nothing before the first step."""
+        if not is_step(report):
+            return None
         box = self._changed if unseen is None else joined(self._changed, unseen.box)
         if box is None:
             box = tuple(slice(0, 0) for _ in report.level_set.shape)
@@ -189,13 +198,13 @@ def surface_colours() -> Any:
     )
 
 
-def line_colours(tinted: bool) -> Any:
+def line_colours(tinted: bool, colour: tuple[float, float, float] = LINE_COLOUR) -> Any:
     """A line where u is 0, with a tint inside or without."""
     from napari.utils import Colormap
 
     per_voxel = 127.0 / _REACH_VOXELS
     line, edge = _LINE_HALF_WIDTH * per_voxel, _EDGE_HALF_WIDTH * per_voxel
-    clear, solid, tint = (*LINE_COLOUR, 0.0), (*LINE_COLOUR, 1.0), (*LINE_COLOUR, _TINT if tinted else 0.0)
+    clear, solid, tint = (*colour, 0.0), (*colour, 1.0), (*colour, _TINT if tinted else 0.0)
     places = (0, _FRONT - edge, _FRONT - line, _FRONT + line, _FRONT + edge, 255)
     return Colormap(
         colors=np.array([clear, clear, solid, solid, tint, tint], dtype=np.float32),

@@ -41,6 +41,8 @@ def needs_record(request: Request, result: LevelSetResult) -> str:
         return "several labels grew at once"
     if request.walls is not None or request.pins is not None:
         return "walls or pins were painted"
+    if request.speed is not None:
+        return "its speed was learned from what was painted"
     if request.start.swapped:
         return "inside and outside of the seeds were swapped"
     if request.volume.level:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_lsnet.layers import LayerVolume, describe_layer, patient_grid, read_region, region_for
 from napari_lsnet.levelset import words
+from napari_lsnet.levelset.engine_preparation import prepared
 from napari_lsnet.seeds import labels_to_mask, points_to_seeds, shapes_to_seeds
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from napari_lsnet.levelset.picture import Picture
     from src_models.levelset.branches import Branch, Moment
     from src_models.levelset.initial import Seeds
+    from src_models.levelset.recipes import SpeedRecipe
     from src_models.levelset.timeline import Timeline
     from src_models.progress import Progress
     from src_models.record import Record
@@ -119,6 +121,8 @@ class Request:
         The step of a timeline that the run goes on from.
     walls, pins : ndarray of bool or None
         Where the front must not go, and what must be inside, at the first step; going on, None leaves what was there.
+    speed : ClassifierSpeed, ClusterSpeed or None
+        How the region speed is made from strokes or clusters; None takes that of the parameters.
     """
 
     source: Any
@@ -131,6 +135,7 @@ class Request:
     continues: Frame | None = None
     walls: NDArray[np.bool_] | None = None
     pins: NDArray[np.bool_] | None = None
+    speed: SpeedRecipe | None = None
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -158,16 +163,24 @@ class Request:
         from src_models.processor import let_waiting_threads_sleep
 
         let_waiting_threads_sleep()
+        if self.parameters.engine != "reference":
+            yield from prepared()
         from src_models.levelset.states import Constraints
 
         if self.continues is not None:
             timeline, branch, iteration = self.continues
-            timeline.level_set(iteration, branch)  # from here on every report of the branch is a step
             drawn = None if self.walls is None and self.pins is None else Constraints(self.walls, self.pins)
-            return timeline.branch(iteration, self.counted(self.parameters), of=branch, constraints=drawn)
+            again = timeline.branch(iteration, self.counted(self.parameters), of=branch, constraints=drawn)
+            return (yield from again)
         from src_models.levelset import evolve
 
-        return evolve(self.image, self.initial, self.spacing, self.parameters, walls=self.walls, pins=self.pins)
+        speed = self.speed
+        if speed is not None:
+            from src_models.levelset.recipes import prepare
+
+            speed = yield from prepare(speed, self.image, self.spacing, self.initial)
+        run = evolve(self.image, self.initial, self.spacing, self.parameters, speed, walls=self.walls, pins=self.pins)
+        return (yield from run)
 
     def counted(self, parameters: LevelSetParameters) -> LevelSetParameters:
         """The limits of steps and time count from where a run goes on."""

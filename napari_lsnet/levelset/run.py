@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary, ref
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_lsnet.jobs import Ending, Job, JobState, Update
-from napari_lsnet.levelset.picture import Box, Picture, joined
+from napari_lsnet.levelset.picture import Box, Picture, is_step, joined
 from napari_lsnet.levelset.request import Request
 from src_models.levelset.parameters import LevelSetParameters
 
@@ -96,7 +96,13 @@ class LevelSetRun(QObject):
         self.request, self.result = request, None
         self._last_step = None
         self._watch = request.watch()
-        self._job = Job(request.make, title="The level set", device=request.parameters.device, watch=self._watch)
+        self._job = Job(
+            request.make,
+            title="The level set",
+            device=request.parameters.device,
+            watch=self._watch,
+            counts=is_step,
+        )
         self._job.state_changed.connect(self._on_state)
         self._job.updated.connect(self._on_updated)
         self._job.ended.connect(self._on_ended)

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPush
 
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.layers import LayerVolume, describe_layer, result_arguments, result_transform
+from napari_lsnet.levelset.learned_speed import holds_strokes
 from napari_lsnet.levelset.picture import is_live
 from napari_lsnet.levelset.request import Start, whole_region
 from napari_lsnet.levelset.steering import steers
@@ -28,7 +29,12 @@ def is_drawn(layer: Any) -> bool:
     """Whether a layer can hold seeds."""
     from napari.layers import Labels, Points, Shapes
 
-    return isinstance(layer, Points | Shapes | Labels) and not is_live(layer) and not steers(layer)
+    return (
+        isinstance(layer, Points | Shapes | Labels)
+        and not is_live(layer)
+        and not steers(layer)
+        and not holds_strokes(layer)
+    )
 
 
 def _is_drawn_by_hand(layer: Any) -> bool:

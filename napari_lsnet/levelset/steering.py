@@ -41,9 +41,7 @@ class Look:
 
 
 LOOKS: dict[Kind, Look] = {
-    "walls": Look(
-        "Walls", "#ff8c1a", 0.85, 0, "Paint where the contour must not go; it obeys at once"
-    ),
+    "walls": Look("Walls", "#ff8c1a", 0.85, 0, "Paint where the contour must not go; it obeys at once"),
     "pins": Look("Must be inside", "#3d7dff", 0.95, 2, "Paint what must be inside; the contour obeys at once"),
 }
 
@@ -148,9 +146,13 @@ class Steering(QWidget):
             Where a chosen layer lies on another grid.
         """
         self._timer.stop()
-        masks = {kind: self._mask(kind, request) for kind in LOOKS}
+        masks = self._masks(request)
         self._sent = masks if request.continues is None else self._told_of_empty(masks, request)
         return replace(request, walls=self._sent["walls"], pins=self._sent["pins"])
+
+    def with_walls(self, request: Request) -> Request:
+        """A request for an estimate: with its walls, and nothing is remembered of it."""
+        return replace(request, walls=self._mask("walls", request))
 
     def _send(self) -> None:
         """Walls and pins as they are now, to the run that is under way."""
@@ -158,7 +160,7 @@ class Steering(QWidget):
         if request is None or not self._run.is_busy:
             return
         try:
-            masks = {kind: self._mask(kind, request) for kind in LOOKS}
+            masks = self._masks(request)
         except LsnetError as error:
             self.refused.emit(str(error))
             return
@@ -174,6 +176,9 @@ class Steering(QWidget):
         """What was taken away since it was sent becomes an empty mask: None would leave it as it was."""
         empty = np.zeros(request.image.shape, dtype=np.uint8 if request.several else bool)
         return {k: empty if mask is None and self._sent[k] is not None else mask for k, mask in masks.items()}
+
+    def _masks(self, request: Request) -> Masks:
+        return {kind: self._mask(kind, request) for kind in LOOKS}
 
     def _mask(self, kind: Kind, request: Request) -> NDArray[np.bool_] | None:
         layer = self._layers[kind]
