@@ -1,6 +1,6 @@
 """The pictures of the level set panel in the documentation, from the real window on the CT that comes with the program.
 
-Four moments of a run on one slice and four in 3D, at 1280 x 800. Run with a screen, or under Xvfb.
+Four moments of a run on one slice and four in 3D, and the timeline, at 1280 x 800. Run with a screen, or under Xvfb.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ SIZE = (1280, 800)
 LIMIT_S = 900
 GROWING_2D, LATER_2D = 60, 160
 GROWING_3D, LATER_3D = 60, 170
+BRANCH_AT, HELD = 40, 170
 VIEW_3D = (4.0, -12.0, 84.0)
 
 
@@ -33,7 +34,7 @@ def main() -> None:
         # Neither the settings nor the last values of whoever runs this get into the pictures.
         os.environ["XDG_CONFIG_HOME"] = home
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "settings.yaml")
-        for moments in (slice_moments, volume_moments):
+        for moments in (slice_moments, volume_moments, timeline_moments):
             Session(arguments.theme, arguments.out).play(moments)
 
 
@@ -119,6 +120,32 @@ def slice_moments(session: Session) -> None:
     session.wait(lambda: panel.level_set_run.state.ended, LIMIT_S)
     session.wait(lambda: False, 0.5)
     session.save("level_set_2d_4_resting")
+
+
+def timeline_moments(session: Session) -> None:
+    """A run on one slice, a branch from an earlier step with more smoothing, and where the two differ."""
+    panel = session.panel
+    bar = panel.controls.timeline
+    panel.inputs.extent.set_mode("slice")
+    panel.run()
+    session.wait(lambda: panel.level_set_run.state.ended, LIMIT_S)
+    bar.slider.setValue(BRANCH_AT)
+    session.wait(lambda: not panel.scrubbing.is_busy, LIMIT_S)
+    parameters = panel.form.value()
+    panel.form.set_value(parameters.model_copy(update={"curvature": 5 * parameters.curvature}))
+    panel.run()
+    session.wait(lambda: panel.level_set_run.state.ended, LIMIT_S)
+    bar.branches.setCurrentIndex(0)
+    bar.branch_chosen.emit(0)
+    bar.slider.setValue(HELD)
+    session.wait(lambda: not panel.scrubbing.is_busy, LIMIT_S)
+    bar.compare_button.click()
+    bar.branches.setCurrentIndex(1)
+    bar.branch_chosen.emit(1)
+    bar.slider.setValue(bar.slider.maximum() * 2 // 3)
+    session.wait(lambda: not panel.scrubbing.is_busy, LIMIT_S)
+    session.wait(lambda: False, 1.0)
+    session.save("level_set_timeline")
 
 
 def volume_moments(session: Session) -> None:

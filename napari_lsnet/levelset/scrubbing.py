@@ -72,6 +72,12 @@ class Scrubbing(QObject):
         bar.compare.connect(self._on_compare)
         run.updated.connect(self._on_updated)
         run.changed.connect(self._follow)
+        run.ended.connect(self._on_ended)
+        run.looks_back = False
+        newest = self.newest
+        if newest is not None:  # the panel was opened again: the run went on without it
+            self._load_curve(newest.branch, newest.branch.last)
+            self._follow()
 
     def _timer(self, milliseconds: int, action: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -172,7 +178,7 @@ class Scrubbing(QObject):
         self._run.show(near.values, near.box, near.iteration)
         self._stop_making()
         self._rest.start()
-        self._tell(frame)
+        self._follow()
         self.changed.emit()
 
     # ---- the worker
@@ -229,6 +235,12 @@ class Scrubbing(QObject):
     def _on_updated(self, _update: Any) -> None:
         if not self._follow_later.isActive():
             self._follow_later.start()
+
+    def _on_ended(self, _ending: Any) -> None:
+        """What is held is compared with what the run has come to."""
+        if self._held is not None and not self.is_away:
+            self._shown = self.newest
+            self._make_exact()
 
     def _follow(self) -> None:
         """The bar shows the run as it stands."""

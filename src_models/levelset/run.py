@@ -29,7 +29,7 @@ from src_models.levelset.states import REASONS, Constraints, LevelSetResult, Lev
 from src_models.levelset.stopping import FrontMeasures, StopRules
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
 
-MADE_WITH = ("torch", "scipy")
+MADE_WITH = ("torch", "scipy", "numba")
 """Packages whose versions a record keeps."""
 
 SLOWEST = 1e-36
@@ -369,6 +369,7 @@ class Run:
                 "volume_ml": state.volume_ml,
                 "leak_at": state.leak_at,
                 "mask_hash": content_hash(mask),
+                "engine": self.engine.name,
             },
             versions=versions(*MADE_WITH, *packages(self.problem.given)),
             device=str(self._like.device.type),

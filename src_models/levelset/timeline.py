@@ -146,7 +146,7 @@ class Timeline:
             return
         self._problem, self._inputs, self._width = run.problem, run.inputs, run.width
         self._first: dict[str, Any] = run.parameters.model_dump(mode="json")
-        self._engine = _engine_to_ask_for(run)
+        self._engine, self._engine_name = _engine_to_ask_for(run), run.engine_name
         sides = zip(run.problem.spacing, run.problem.image.shape, strict=True)
         self._reach = max((h for h, n in sides if n > 1), default=1.0)
         self._held, self._source, self._stretch = None, None, 1
@@ -377,6 +377,7 @@ class Timeline:
             "volume_ml": moment.volume_ml,
             "leak_at": leak_at,
             "mask_hash": content_hash(mask),
+            "engine": self._engine_name,
         }
         record = self._record(of, iteration, result).model_copy(update={"notes": notes})
         return LevelSetResult(

@@ -185,6 +185,7 @@ def test_a_branch_is_chosen_and_shown_with_its_curve(panel, qtbot):
     qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.DONE, timeout=60_000)
     bar(panel).branches.setCurrentIndex(0)
     bar(panel).branches.activated.emit(0)
+    assert bar(panel).slider.maximum() == bar(panel).slider.value() == 25
     rest(panel, qtbot)
     first = timeline(panel).branches[0]
     np.testing.assert_array_equal(shown(panel), exact(panel, 25, first))
@@ -233,6 +234,9 @@ def test_two_branches_are_compared_in_a_layer_and_a_line(panel, qtbot):
     assert dice < 1
     text = bar(panel).comparison.text()
     assert f"Dice {dice:.3f}, {(int(b.sum()) - int(a.sum())) * 3 / 1000:+.3g} ml" in text
+    panel.viewer.layers.remove(layer)
+    go_to(panel, qtbot, 20)
+    assert "Comparison" in panel.viewer.layers
     bar(panel).compare_button.click()
     assert "Comparison" not in panel.viewer.layers
     assert not bar(panel).comparison.isVisibleTo(panel)

@@ -1,4 +1,4 @@
-"""The band visits few voxels and must give what the dense step gives on all of them, bit for bit."""
+"""The reference visits few voxels and must give what the dense step gives on all of them, bit for bit."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def test_a_run_equals_dense_steps(shape, spacing, mode):
         steps=5,
         auto_stop=False,
         dtype="float64",
+        engine="reference",
     )
     image, seed = noisy_ball(shape, spacing)
     walls = np.zeros(shape, bool)

@@ -190,6 +190,41 @@ def test_a_branch_is_the_run_that_had_the_change_sent_at_that_step(whole, at):
     assert [m.iteration for m in branch.moments] == list(range(at, result.iteration + 1))
 
 
+def test_a_branch_judges_the_front_as_the_run_that_had_the_change_sent():
+    """What counts as free follows the fastest place of the first band after a change, in both."""
+    image, spacing, start = scene(2)
+    p = LevelSetParameters(speed="edge", steps=40)
+    other = p.model_copy(update={"balloon": 0.6, "contrast": 0.02})
+    timeline, sent, branched = Timeline(), {}, {}
+    run = evolve(image, start, spacing, p)
+    state = next(run)
+    while state.stop_reason is None:
+        timeline.see(state)
+        if state.iteration > 9:
+            sent[state.iteration] = state.free_area
+        state = run.send(other if state.iteration == 9 else None)
+    before = Timeline()
+    for state in evolve(image, start, spacing, p.model_copy(update={"steps": 12})):
+        before.see(state)
+    for state in before.branch(9, other):
+        if isinstance(state, LevelSetState) and state.iteration > 9 and state.stop_reason is None:
+            branched[state.iteration] = state.free_area
+    assert len(sent) > 20
+    assert branched == pytest.approx(sent, rel=1e-9)
+
+
+def test_a_front_that_shrinks_leaves_nothing_behind():
+    image, spacing = np.full((40, 40), 50.0, np.float32), (1.0, 1.0)
+    image[0, 0] = 0
+    timeline, run = Timeline(), Watched(image, spacing, ball((40, 40), spacing, 15) > 0, Timeline())
+    p = LevelSetParameters(speed="region", lower=60.0, steps=40, auto_stop=False)
+    watch(evolve(image, run.start, spacing, p), timeline, run)
+    assert not list(run.masks.values())[-1].any()
+    for iteration, u in run.seen.items():
+        timeline._held = None
+        assert timeline.level_set(iteration).tobytes() == u
+
+
 @pytest.fixture(scope="module")
 def tree() -> Watched:
     """A run of 40 steps; from step 20 a branch with walls and other weights; from its step 31 another branch."""
@@ -231,7 +266,7 @@ def test_the_way_to_a_branch_leads_through_its_parents(tree):
 
 
 @pytest.mark.parametrize(
-    ("branch", "iteration"), [(0, 0), (0, 13), (0, 40), (1, 20), (1, 21), (1, 30), (2, 31), (2, 45)]
+    ("branch", "iteration"), [(0, 0), (0, 13), (0, 40), (1, 20), (1, 21), (1, 24), (1, 25), (1, 30), (2, 31), (2, 45)]
 )
 def test_a_frame_that_is_accepted_is_replayed_from_its_record(tree, branch, iteration):
     of = tree.timeline.branches[branch]
@@ -242,6 +277,19 @@ def test_a_frame_that_is_accepted_is_replayed_from_its_record(tree, branch, iter
     assert again.record.result["mask_hash"] == result.record.result["mask_hash"]
     assert again.iteration == iteration
     assert again.time == result.time
+
+
+def test_no_stop_rule_can_end_the_replay_of_an_accepted_frame_before_it(tree):
+    p = LevelSetParameters(speed="region", lower=110.0, steps=20)
+    timeline = Timeline()
+    for state in evolve(tree.image, tree.start, tree.spacing, p):
+        timeline.see(state)
+    finish(timeline.branch(9, p))
+    record = timeline.accept(15).record
+    assert [change.step for change in record.changes] == [9]
+    assert not record.parameters["auto_stop"]
+    assert not record.changes[0].parameters["auto_stop"]
+    assert timeline.parameters(15).auto_stop
 
 
 def test_a_replay_makes_a_record_that_is_replayed_in_turn(tree):
