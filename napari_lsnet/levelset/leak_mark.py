@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LEAK_COLOUR = "#ff5fd2"
 """Of nothing else on the screen, and told apart from the contour's yellow by those who see no red or green."""
 
-_SHARE_OF_PICTURE = 0.08
+_SHARE_OF_PICTURE = 0.1
 _FEWEST_VOXELS = 7.0
 
 
@@ -75,11 +75,11 @@ class LeakMark:
                 places,
                 ndim=request.source.ndim,
                 name="Leak",
-                symbol="ring",
+                symbol="disc",
                 size=size,
-                face_color=LEAK_COLOUR,
-                border_color="black",
-                border_width=0.04,
+                face_color="transparent",
+                border_color=LEAK_COLOUR,
+                border_width=0.1,
                 metadata={"lsnet": {"role": "live leak"}},
                 **result_transform(request.source, request.region),
             )

@@ -362,7 +362,7 @@ class LevelSetPanel(QWidget):
         state: Any = update.report
         for values in update.history:
             if "time" in values:
-                self.controls.plot.add(values["time"], values["size"] * request.size_factor, values.get("rate", 0.0))
+                self.controls.plot.add(values["time"], values["size"] * request.size_factor, values["rate"])
         notes = " ".join(update.notes)
         self._news = f"{request.running_text(state) if is_step(state) else state.message} {notes}".strip()
         if notes or not self._news_timer.isActive():

@@ -42,7 +42,7 @@ class Look:
 
 LOOKS: dict[Kind, Look] = {
     "walls": Look("Walls", "#ff8c1a", 0.85, 0, "Paint where the contour must not go; it obeys at once"),
-    "pins": Look("Must be inside", "#3d7dff", 0.95, 2, "Paint what must be inside; the contour obeys at once"),
+    "pins": Look("Must be inside", "#3d7dff", 0.95, 1, "Paint what must be inside; the contour obeys at once"),
 }
 
 
@@ -82,7 +82,7 @@ class Steering(QWidget):
         self._layers: dict[Kind, Any] = {"walls": None, "pins": None}
         self._sent: Masks = {"walls": None, "pins": None}
         self.leak = LeakMark(viewer)
-        self.buttons: dict[Kind, QToolButton] = {kind: self._button(kind) for kind in LOOKS}
+        self.buttons: dict[Kind, QPushButton] = {kind: self._button(kind) for kind in LOOKS}
         self.leak_button = QPushButton("Show leak")
         self.leak_button.setToolTip("Go to the place where the contour would have leaked; it is marked by a ring")
         self.leak_button.clicked.connect(self.leak.go_there)
@@ -90,8 +90,10 @@ class Steering(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(3)
-        for button in (*self.buttons.values(), self.leak_button):
+        for kind, button in self.buttons.items():
             row.addWidget(button, 1)
+            row.addWidget(self._menu_button(kind))
+        row.addWidget(self.leak_button, 1)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_THROTTLE_MS)
@@ -235,18 +237,22 @@ class Steering(QWidget):
 
     # ---- buttons
 
-    def _button(self, kind: Kind) -> QToolButton:
-        button = QToolButton()
-        button.setText(LOOKS[kind].name)
+    def _button(self, kind: Kind) -> QPushButton:
+        button = QPushButton(LOOKS[kind].name)
         button.setToolTip(LOOKS[kind].tip)
         button.setCheckable(True)
-        button.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
-        button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        button.setMinimumWidth(button.fontMetrics().horizontalAdvance(LOOKS[kind].name) + 34)
+        button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        button.setMinimumWidth(button.fontMetrics().horizontalAdvance(LOOKS[kind].name) + 14)
+        button.clicked.connect(lambda: self._on_clicked(kind))
+        return button
+
+    def _menu_button(self, kind: Kind) -> QToolButton:
+        button = QToolButton()
+        button.setToolTip(f"Take an existing labels layer as {LOOKS[kind].name.lower()!r}, or none")
+        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(button)
         menu.aboutToShow.connect(lambda: self._fill(menu, kind))
         button.setMenu(menu)
-        button.clicked.connect(lambda: self._on_clicked(kind))
         return button
 
     def _on_clicked(self, kind: Kind) -> None:

@@ -1,4 +1,4 @@
-"""The arrival estimate, speeds learned from strokes and clusters, and the engine that is made ready, in a real viewer."""
+"""The arrival estimate, and speeds learned from strokes and clusters, in a real viewer."""
 
 from __future__ import annotations
 

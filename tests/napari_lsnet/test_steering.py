@@ -185,7 +185,8 @@ def test_a_leak_is_said_and_marked_and_shown_and_accepted(open_panel, qtbot):
     assert status.font().bold()
     mark = panel.viewer.layers["Leak"]
     np.testing.assert_allclose(mark.data_to_world(mark.data[0]), (2, *result.leak_at))
-    assert abs(result.leak_at[0] - 32) < 4 and 55 < result.leak_at[1] < 84
+    assert abs(result.leak_at[0] - 32) < 4
+    assert 55 < result.leak_at[1] < 84
     assert panel.viewer.layers.selection.active is not mark
     assert not panel.steering.leak_button.isHidden()
     panel.viewer.dims.set_point(0, 0)
