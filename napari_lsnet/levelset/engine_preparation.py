@@ -13,7 +13,7 @@ from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 
-from qtpy.QtCore import QCoreApplication, QObject, QProcess, QProcessEnvironment  # type: ignore[attr-defined]
+from qtpy.QtCore import QCoreApplication, QObject, QProcess, QProcessEnvironment
 
 from src_models.levelset.warm import is_ready
 from src_models.progress import Progress

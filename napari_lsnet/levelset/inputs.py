@@ -12,7 +12,8 @@ from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.layers import LayerVolume, declare_axes, declare_spacing, describe_layer, region_for
 from napari_lsnet.levelset.extent import ExtentChooser
 from napari_lsnet.levelset.picture import is_live
-from napari_lsnet.levelset.request import Request, boxed, read_request
+from napari_lsnet.levelset.reading import read_request
+from napari_lsnet.levelset.request import Request, boxed
 from napari_lsnet.levelset.seeds import StartChooser
 from napari_lsnet.transforms import Region
 from src_models.errors import LsnetError

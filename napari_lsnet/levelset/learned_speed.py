@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.layers import describe_layer, result_arguments
@@ -34,7 +34,7 @@ _BRUSH_SHARE = 60
 
 def holds_strokes(layer: Any) -> bool:
     """Whether a layer holds strokes that teach the classes: it is no start, and nothing is accepted into it."""
-    return dict(layer.metadata).get("lsnet", {}).get("role") == ROLE
+    return str(dict(layer.metadata).get("lsnet", {}).get("role", "")) == ROLE
 
 
 class SpeedSource(QWidget):
@@ -77,13 +77,15 @@ class SpeedSource(QWidget):
         self.strokes.setToolTip("The labels layer of the strokes: 1 the structure, 2 and above the rest")
         self.paint_button = QPushButton("Paint")
         self.paint_button.setToolTip(_TIP)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(3)
-        row.addWidget(QLabel("Region from"))
-        row.addWidget(self.kind, 2)
-        row.addWidget(self.strokes, 3)
-        row.addWidget(self.paint_button)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(3)
+        for widgets in ((QLabel("Region from"), self.kind), (self.strokes, self.paint_button)):
+            row = QHBoxLayout()
+            row.setSpacing(3)
+            for widget in widgets:
+                row.addWidget(widget, int(isinstance(widget, QComboBox)))
+            rows.addLayout(row)
         self.kind.currentIndexChanged.connect(self._on_kind)
         self.strokes.layer_changed.connect(self._on_strokes)
         self.paint_button.clicked.connect(self.paint)

@@ -27,6 +27,7 @@ from napari_lsnet.levelset.arrival_bar import ArrivalBar
 from napari_lsnet.levelset.controls import Controls, Standing
 from napari_lsnet.levelset.engine_preparation import engine_preparation
 from napari_lsnet.levelset.inputs import Inputs, section_title, wrapped_line
+from napari_lsnet.levelset.labels_request import LabelsRequest
 from napari_lsnet.levelset.learned_speed import SpeedSource, holds_strokes, with_speed
 from napari_lsnet.levelset.picture import is_live, is_step
 from napari_lsnet.levelset.request import Frame, Request, memory_needed
@@ -42,7 +43,6 @@ from src_models.levelset.parameters import LevelSetParameters
 if TYPE_CHECKING:
     import napari.viewer
 
-    from src_models.levelset.evolution import LevelSetResult
 
 _VISIBLE = {
     "lower": lambda p: p.speed == "region",
@@ -161,11 +161,10 @@ class LevelSetPanel(QWidget):
         self.form.changed.connect(self._on_parameters)
         self.form.invalid.connect(self._on_invalid)
         self.tools.picked.connect(self.form.set_value)
-        self.steering.refused.connect(self._refuse)
-        for part in (self.speed_source, self.arrival, self.tools):
-            part.refused.connect(self._refuse)
-        for part in (self.steering, self.speed_source, self.tools):
-            part.told.connect(self.controls.tell)
+        for refused in (self.speed_source.refused, self.arrival.refused, self.tools.refused, self.steering.refused):
+            refused.connect(self._refuse)
+        for told in (self.steering.told, self.speed_source.told, self.tools.told):
+            told.connect(self.controls.tell)
         self.level_set_run.changed.connect(self._follow)
         self.level_set_run.updated.connect(self._on_updated)
         self.level_set_run.ended.connect(self._on_ended)
@@ -240,11 +239,11 @@ class LevelSetPanel(QWidget):
         else:
             action()
 
-    def _write(self, request: Request, result: LevelSetResult) -> None:
+    def _write(self, request: Request, result: Any) -> None:
         value = self.controls.label.value()
         target = self.controls.targets.layer
         try:
-            if request.several:
+            if isinstance(request, LabelsRequest):
                 self._tell_accepted(request, result, accept_labels(self._viewer, target, request, result, "Level set"))
                 return
             if not result.mask.any():
@@ -298,11 +297,11 @@ class LevelSetPanel(QWidget):
             before = self.level_set_run.request
             if before is not None and frame is not None:
                 request = before.going_on(frame, parameters)
-            elif before is not None and before.several and self._can_continue():
+            elif isinstance(before, LabelsRequest) and self._can_continue():
                 request = before.after(self.level_set_run.result, parameters)
             else:
                 request = self._request(parameters)
-            if request.several:
+            if isinstance(request, LabelsRequest):
                 request = request.protecting(self.controls.targets.layer)
             request = self.steering.constrained(request)
         except LsnetError as error:

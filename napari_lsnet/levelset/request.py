@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_lsnet.layers import LayerVolume, describe_layer, patient_grid, read_region, region_for
+from napari_lsnet.layers import LayerVolume, patient_grid
 from napari_lsnet.levelset import words
 from napari_lsnet.levelset.engine_preparation import prepared
-from napari_lsnet.seeds import labels_to_mask, points_to_seeds, shapes_to_seeds
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError
 from src_models.levelset.parameters import LevelSetParameters
@@ -174,11 +173,11 @@ class Request:
             return (yield from again)
         from src_models.levelset import evolve
 
-        speed = self.speed
-        if speed is not None:
+        speed = None
+        if self.speed is not None:
             from src_models.levelset.recipes import prepare
 
-            speed = yield from prepare(speed, self.image, self.spacing, self.initial)
+            speed = yield from prepare(self.speed, self.image, self.spacing, self.initial)
         run = evolve(self.image, self.initial, self.spacing, self.parameters, speed, walls=self.walls, pins=self.pins)
         return (yield from run)
 
@@ -276,83 +275,6 @@ def boxed(region: Region, box: tuple[slice, ...] | None, volume: LayerVolume) ->
         else:
             cut.append(part)
     return tuple(cut)
-
-
-def read_request(
-    source: Any,
-    dims: Any,
-    extent: str,
-    box: tuple[slice, ...] | None,
-    start: Start,
-    parameters: LevelSetParameters,
-) -> Request:
-    """Read image and start from their layers.
-
-    Parameters
-    ----------
-    source : Image or None
-        The image.
-    dims : napari Dims
-        Where the sliders stand.
-    extent : "volume" or "slice"
-        All of the image, or the slice on show.
-    box : tuple of slice, optional
-        One per axis in space.
-    start : Start
-        What was drawn.
-    parameters : LevelSetParameters
-        Of the run.
-
-    Raises
-    ------
-    InputError, GeometryError
-        One sentence each.
-    """
-    volume = describe_layer(source)
-    region = boxed(region_for(source, dims, extent), box, volume)  # type: ignore[arg-type]
-    if start.several and start.kind == "labels":
-        from napari_lsnet.levelset.labels_request import LabelsRequest, read_labels
-
-        labels = read_labels(start.layer, source, region)
-        return LabelsRequest(source, volume, region, read_region(source, region), labels, start, parameters)
-    initial = read_start(start, source, region, volume)
-    return Request(source, volume, region, read_region(source, region), initial, start, parameters)
-
-
-def read_start(start: Start, source: Any, region: Region, volume: LayerVolume) -> NDArray[Any] | Seeds:
-    """The seeds of a region, as `evolve` takes them."""
-    if start.layer is None:
-        raise InputError(
-            "start-none", "There is nothing to start from", "", "Click a point or paint inside the structure."
-        )
-    initial: NDArray[Any] | Seeds
-    if start.kind == "points":
-        initial = _rounded(points_to_seeds(start.layer, source, region, start.radius))
-    elif start.kind == "shapes":
-        initial = shapes_to_seeds(start.layer, source, region, start.radius)
-    else:
-        initial = labels_to_mask(start.layer, source, region, value=start.label)
-    return complement(initial, region, volume) if start.swapped else initial
-
-
-def _rounded(seeds: Seeds) -> Seeds:
-    """Places to the nanometre: turned to the axes of a file and back they are the same numbers."""
-    spheres = tuple(
-        ball.model_copy(update={"centre": tuple(round(x, 6) for x in ball.centre), "radius": round(ball.radius, 6)})
-        for ball in seeds.spheres
-    )
-    return seeds.model_copy(update={"spheres": spheres})
-
-
-def complement(initial: NDArray[Any] | Seeds, region: Region, volume: LayerVolume) -> NDArray[Any]:
-    """Inside and outside exchanged: a mask, or u of the seeds with its sign turned."""
-    if isinstance(initial, np.ndarray):
-        turned: NDArray[Any] = initial == 0
-        return turned
-    from src_models.levelset.initial import from_seeds
-
-    shape = tuple(part.stop - part.start for part in region if isinstance(part, slice))
-    return -from_seeds(initial, shape, volume.spacing_of(region))[0]
 
 
 def memory_needed(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

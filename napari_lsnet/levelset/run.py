@@ -15,7 +15,6 @@ from src_models.levelset.parameters import LevelSetParameters
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from src_models.levelset.evolution import LevelSetResult
     from src_models.levelset.states import Constraints
     from src_models.levelset.timeline import Timeline
 
@@ -55,7 +54,7 @@ class LevelSetRun(QObject):
         self._rewinding = False
         self.looks_back = False
         self.request: Request | None = None
-        self.result: LevelSetResult | None = None
+        self.result: Any = None  # a LevelSetResult or LabelsResult
 
     @property
     def state(self) -> JobState:
@@ -179,7 +178,8 @@ class LevelSetRun(QObject):
         """The picture of another step, wherever any branch has been; for a worker."""
         if self._watch is None or self.timeline is None:
             return None
-        return self._watch.part(level_set, tuple(slice(0, n) for n in level_set.shape), iteration)
+        picture: Picture = self._watch.part(level_set, tuple(slice(0, n) for n in level_set.shape), iteration)
+        return picture
 
     def _surrounded(self, part: Picture) -> Picture:
         """A picture with the start around it, wherever any branch has been: outside of that nothing ever changed."""
