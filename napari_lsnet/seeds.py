@@ -166,6 +166,8 @@ def labels_to_mask(
 def labels_of_region(labels_layer: Labels, source_layer: Image | Labels, region: Region) -> NDArray[Any]:
     """The labels on the voxels of a region of the source, 0 where the labels layer does not reach.
 
+    May be a view of the layer's own data: copy it to keep it.
+
     Parameters
     ----------
     labels_layer : Labels
@@ -190,9 +192,13 @@ def labels_of_region(labels_layer: Labels, source_layer: Image | Labels, region:
             "their voxels do not coincide",
             "Paint on a labels layer made from this image, or allow the nearest voxel to be taken.",
         )
-    found = np.zeros(_full_shape(taken), dtype=labels.dtype)
+    shape = _full_shape(taken)
     starts = [part.start if isinstance(part, slice) else part for part in taken]
-    into, out_of = _overlap(found.shape, starts, labels.shape, offset)
+    into, out_of = _overlap(shape, starts, labels.shape, offset)
+    if out_of is not None and into == tuple(slice(0, n) for n in shape):
+        view: NDArray[Any] = np.asarray(labels[out_of]).reshape(_region_shape(taken))
+        return view
+    found = np.zeros(shape, dtype=labels.dtype)
     if into is not None and out_of is not None:
         found[into] = np.asarray(labels[out_of])
     return found.reshape(_region_shape(taken))

@@ -143,7 +143,7 @@ def read_labels(layer: Any, source: Any, region: Any) -> NDArray[Any]:
     InputError
         Where nothing is painted inside the region.
     """
-    labels = labels_of_region(layer, source, region)
+    labels = labels_of_region(layer, source, region).copy()
     if not labels.any():
         raise InputError("seeds-empty", "Nothing is painted inside the image", "", "Paint into the structures.")
     if labels.dtype.kind != "u":

@@ -188,7 +188,7 @@ class Steering(QWidget):
             return None
         found = labels_of_region(layer, request.source, request.region)
         # Of several labels a pin says which: the number that was painted.
-        return found if request.several and kind == "pins" else np.asarray(found != 0)
+        return found.copy() if request.several and kind == "pins" else np.asarray(found != 0)
 
     # ---- layers
 
