@@ -1,52 +1,39 @@
-"""Agreement of the level set with Convert3D and SimpleITK, and seconds to the edge beside theirs, in one run.
+"""Agreement of the level set with Convert3D and SimpleITK.
 
-Writes ``docs/level_set_results.md``; every figure there comes from here. Takes about ten minutes on two cores.
+Writes ``docs/level_set_results.md``; every figure there comes from here. Takes about five minutes on two cores.
 
     python benchmarks/level_set_agreement.py
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src_models.levelset import LevelSetParameters, evolve  # noqa: E402
-from src_models.levelset.speed import speed_image  # noqa: E402
 from tests.peers.comparing import (  # noqa: E402
     edge_at_equal_volume,
     edge_peer_left_running,
     edge_to_its_own_stop,
     region_at_rest,
 )
-from tests.peers.programs import Outcome, convert3d, geodesic_active_contour  # noqa: E402
 from tests.scenes import (  # noqa: E402
     LIVER_SLICES,
-    Scene,
     all_scenes,
     dice,
     liver_slice_scene,
     liver_volume_scene,
-    race_scene,
     star_scene,
     thick_slices_scene,
     two_balls_scene,
 )
 
 RESULTS = ROOT / "docs" / "level_set_results.md"
-SIZES = ((64, 64, 64), (128, 128, 128), (512, 512))
-REACHED = 0.995
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -98,72 +85,6 @@ def stop_rows() -> list[list[str]]:
     return rows
 
 
-def race_of_ours(
-    scene: Scene, parameters: LevelSetParameters, given: NDArray[Any], wanted: float
-) -> tuple[float, float, float]:
-    """Seconds from the call until the mask is as good as wanted, ms per step, and the best Dice."""
-    begin = time.perf_counter()
-    pause = best = 0.0
-    reached = float("nan")
-    steps = 1
-    for state in evolve(scene.image, scene.start, scene.spacing, parameters, given):
-        at = time.perf_counter()
-        best = max(best, dice(state.level_set > 0, scene.truth))
-        if best >= wanted and np.isnan(reached):
-            reached = at - begin - pause
-        steps = max(state.iteration, 1)
-        pause += time.perf_counter() - at
-    return reached, 1000 * (time.perf_counter() - begin - pause) / steps, best
-
-
-def race_of_peer(run: Callable[[int], Outcome], scene: Scene, iterations: int) -> tuple[float, float, float]:
-    """Seconds of the shortest run that is as good as wanted, ms per iteration without the set-up, and the final Dice.
-
-    The programs tell nothing while they run: the iterations are found by bisection to 5 %.
-    """
-    setup = run(1).seconds
-    outcome, high, low = run(iterations), iterations, 0
-    best = dice(outcome.mask, scene.truth)
-    wanted = min(REACHED, best)
-    while high - low > 0.05 * high:
-        middle = (low + high) // 2
-        tried = run(middle)
-        if dice(tried.mask, scene.truth) >= wanted:
-            high, outcome = middle, tried
-        else:
-            low = middle
-    return outcome.seconds, 1000 * max(outcome.seconds - setup, 0.0) / high, best
-
-
-def race_rows() -> list[list[str]]:
-    """Seconds to the edge, ours and theirs from the same speed image."""
-    rows = []
-    for shape in SIZES:
-        scene = race_scene(shape)
-        iterations = int(9 * scene.reach + 150)
-        first = next(evolve(scene.image, scene.start, scene.spacing, LevelSetParameters()))
-        start = first.level_set.copy()
-        for mode, name in (("region", "Convert3D"), ("edge", "SimpleITK")):
-            parameters = LevelSetParameters(speed=mode, steps=4000)
-            given = scene.region_speed if mode == "region" else speed_image(scene.image, scene.spacing, parameters)
-
-            def peer(
-                count: int, mode: str = mode, scene: Scene = scene, given: NDArray[Any] = given, start: Any = start
-            ) -> Outcome:
-                if mode == "region":
-                    return convert3d(given, scene.start, scene.spacing, 0.2, count)
-                return geodesic_active_contour(given, start, scene.spacing, count)
-
-            theirs = race_of_peer(peer, scene, iterations)
-            ours = race_of_ours(scene, parameters, given, min(REACHED, theirs[2]))
-            figures = [[f"{x[0]:.2f}", f"{x[1]:.2f}", f"{x[2]:.4f}"] for x in (ours, theirs)]
-            faster = f"{theirs[0] / ours[0]:.2f}"
-            if np.isnan(ours[0]):
-                figures[0][0] = faster = "not reached"
-            rows.append(told([scene.name, mode, *figures[0], name, *figures[1], faster]))
-    return rows
-
-
 def report() -> str:
     """The page."""
     import torch
@@ -176,13 +97,7 @@ def report() -> str:
     )
     edge = table(["scene", "curvature", "Dice after 100 of their iterations", "after 200"], edge_rows())
     stop = table(["scene", "noise", "ours", "stopped by", "SimpleITK, 200 iterations", "2000 iterations"], stop_rows())
-    before = os.getloadavg()[0]
-    race = table(
-        ["size", "mode", "ours, s", "ms", "best Dice", "peer", "peer, s", "ms", "its best Dice", "times faster"],
-        race_rows(),
-    )
-    load = (before, os.getloadavg()[0])
-    return f"""# Level set: agreement and speed beside other programs
+    return f"""# Level set: agreement with other programs
 
 Written by `python benchmarks/level_set_agreement.py`; do not edit.
 {versions}, Python {platform.python_version()},
@@ -215,15 +130,7 @@ Default settings, Dice with the truth. The peer has no rule to stop by. Gate of 
 the two balls that touch miss it at noise 4.
 
 {stop}
-## Seconds to the edge
-
-A bright ball (in 2D a disc) of radius 0.3 N from a seed of radius 4 in its middle, noise 4. Seconds from the call until
-Dice {REACHED} with the truth, or the peer's own end where that is lower; set-up included, making the speed image not;
-Convert3D's include its files. *ms* is per iteration, *best Dice* that of the whole run. *Times faster* below 1 means
-that the peer is faster. Other work on the machine during the run: load average {load[0]:.1f} before, {load[1]:.1f}
-after the race. This is the reference engine: a compiled one is to follow.
-
-{race}"""
+"""
 
 
 if __name__ == "__main__":

@@ -27,11 +27,12 @@ class LabelsWatch:
     ----------
     start : Picture or None
         Of the labels before the first step, to rewind to.
-    timeline : None
+    timeline, base : None
         Such a run has none.
     """
 
     timeline = None
+    base = None
 
     def __init__(self) -> None:
         self.start: Picture | None = None

@@ -79,7 +79,7 @@ class LabelsRequest(Request):
 
     # ---- what is shown and said
 
-    def watch(self) -> LabelsWatch:
+    def watch(self, before: Any) -> LabelsWatch:  # noqa: ARG002 - such a run has no timeline to go on with
         """Takes the pictures."""
         from napari_lsnet.levelset.labels_picture import LabelsWatch
 

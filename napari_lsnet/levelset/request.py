@@ -195,11 +195,11 @@ class Request:
 
     # ---- what is shown and said
 
-    def watch(self) -> Any:
-        """Takes the pictures, and keeps the timeline."""
+    def watch(self, before: Any) -> Any:
+        """Takes the pictures and keeps the timeline; `before` watched the run that this one goes on from, or is None."""
         from napari_lsnet.levelset.watch import RunWatch
 
-        return RunWatch(self.spacing, None if self.continues is None else self.continues.timeline)
+        return RunWatch(self.spacing, before)
 
     def live(self, viewer: ViewerModel, picture: Picture) -> Any:
         """The layer that shows the run."""

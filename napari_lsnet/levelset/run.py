@@ -94,7 +94,7 @@ class LevelSetRun(QObject):
             self._first = None
         self.request, self.result = request, None
         self._last_step = None
-        self._watch = request.watch()
+        self._watch = request.watch(None if request.continues is None else self._watch)
         self._job = Job(
             request.make,
             title="The level set",
@@ -183,12 +183,13 @@ class LevelSetRun(QObject):
 
     def _surrounded(self, part: Picture) -> Picture:
         """A picture with the start around it, wherever any branch has been: outside of that nothing ever changed."""
-        if self.timeline is None or self._first is None:
+        base = None if self._watch is None else self._watch.base
+        if self.timeline is None or base is None:
             return part
         whole = part.box
         for branch in self.timeline.branches:
             whole = joined(whole, branch.box)
-        values = self._first.values[whole].copy()
+        values = base.values[whole].copy()
         inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part.box, whole, strict=True))
         values[inner] = part.values
         return Picture(whole, values, part.iteration)

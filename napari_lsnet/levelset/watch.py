@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_lsnet.levelset.picture import FrontWatch, is_step
+from napari_lsnet.levelset.picture import FrontWatch, Picture, is_step
 
 if TYPE_CHECKING:
     from src_models.levelset.evolution import LevelSetState
@@ -19,28 +19,35 @@ class RunWatch(FrontWatch):
     ----------
     spacing : sequence of float
         mm per axis of the array.
-    timeline : Timeline, optional
-        Where the run goes on from a step of one.
+    before : RunWatch, optional
+        Of the run that this one goes on from, with its timeline.
 
     Attributes
     ----------
     timeline : Timeline or None
         There from the first step on.
+    base : Picture or None
+        Of the first step of the timeline; where no branch has been, every step looks like it.
     """
 
-    def __init__(self, spacing: Sequence[float], timeline: Timeline | None = None) -> None:
+    def __init__(self, spacing: Sequence[float], before: RunWatch | None = None) -> None:
         super().__init__(spacing)
-        self.timeline = timeline
+        self.timeline: Timeline | None = None if before is None else before.timeline
+        self._making = self.timeline  # coarse levels come before the first step, and a timeline holds none of them
+        self.base: Picture | None = None if before is None else before.base
 
     def see(self, report: LevelSetState) -> None:
         """Keep the step, and remember where u has changed."""
         if not is_step(report):
             return
-        timeline = self.timeline
+        timeline = self._making
         if timeline is None:
             from src_models.levelset.timeline import Timeline  # here, because it brings torch along
 
-            timeline = Timeline()
+            timeline = self._making = Timeline()
         timeline.see(report)
-        self.timeline = timeline
+        is_first = self.start is None
         super().see(report)
+        if self.base is None and timeline.branches:
+            self.base = self.start if is_first else self.whole(report.level_set, report.iteration)
+        self.timeline = timeline if timeline.branches else None

@@ -14,10 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.levelset import band_kernels as kernels
-from src_models.levelset import band_lists as lists
-from src_models.levelset import band_look as looking
 from src_models.levelset.band_kernels import LANES
-from src_models.levelset.band_speeds import SCRATCH_ROWS
 from src_models.levelset.band_storage import BandStorage, shared
 from src_models.levelset.engine import Engine, Look
 from src_models.levelset.fields import SpeedImages
@@ -28,10 +25,10 @@ CHUNK = 256
 """Segments whose sums are added up in one piece, whatever the number of threads."""
 
 _GRADIENTS = {
-    "godunov": looking.GODUNOV,
-    "osher_sethian": looking.OSHER_SETHIAN,
-    "central": looking.CENTRAL,
-    "none": looking.NONE,
+    "godunov": kernels.GODUNOV,
+    "osher_sethian": kernels.OSHER_SETHIAN,
+    "central": kernels.CENTRAL,
+    "none": kernels.NONE,
 }
 
 
@@ -41,11 +38,15 @@ class BandEngine(Engine):
     Parameters
     ----------
     u : ndarray of shape (z, y, x) or (y, x)
-        The start; copied.
+        The start; copied. A mask, or what `redistance` says, is made a signed distance first.
     spacing : sequence of float
         mm per array axis.
     width : float or None
         w in mm.
+    redistance : int, optional
+        Make a signed distance of the start, with one-sided differences of this order.
+    dtype : str, optional
+        For a mask.
     threads : int, optional
         As many as numba would use by default; the result does not depend on it.
     """
@@ -53,21 +54,31 @@ class BandEngine(Engine):
     name = "band"
 
     def __init__(
-        self, u: NDArray[Any], spacing: Sequence[float], width: float | None, threads: int | None = None
+        self,
+        u: NDArray[Any],
+        spacing: Sequence[float],
+        width: float | None,
+        *,
+        redistance: int | None = None,
+        dtype: str | None = None,
+        threads: int | None = None,
     ) -> None:
         self.shape, self.spacing, self.width = tuple(u.shape), tuple(float(h) for h in spacing), width
-        self._band = BandStorage(u, self.spacing, width, threads)
-        self._band.survey_all()
-        self._band.list_all()
+        self._band = BandStorage(u, self.spacing, width, dtype, threads)
+        if redistance is not None:
+            self._band.redistance(redistance)
+        else:
+            self._band.survey_all()
+            self._band.list_all()
         self._changed: tuple[slice, ...] | None = None
         self._walls = self._pins = np.zeros(1, np.bool_)
-        self._rate = self._near = np.zeros(0, u.dtype)
+        self._rate = self._near = np.zeros(0, self._band.u.dtype)
         self._looked = False
         self._images: SpeedImages | None = None
         self._epochs = np.zeros(0, np.int32)
         self._epoch = 0
-        self._log_rows = np.zeros((0, lists.COLUMNS), np.int64)
-        self._log_values = np.zeros((0, LANES), u.dtype)
+        self._log_rows = np.zeros((0, kernels.COLUMNS), np.int64)
+        self._log_values = np.zeros((0, LANES), self._band.u.dtype)
         self._logged = 0
 
     # -- what is asked
@@ -83,11 +94,11 @@ class BandEngine(Engine):
         if images.pull is not None and images.pull is not images.primary:
             self._pull = self._edge if images.pull is images.edge else self._image(images.pull)
         w[kernels.ORDER], w[kernels.GRADIENT] = p.order, _GRADIENTS[p.gradient]
-        w[kernels.FORM] = looking.QUOTIENT if p.curvature_form == "quotient" else looking.NESTED
+        w[kernels.FORM] = kernels.QUOTIENT if p.curvature_form == "quotient" else kernels.NESTED
         w[kernels.AT_FRONT] = p.speed_at == "front"
         w[kernels.IMAGES], w[kernels.EDGE_MODE] = separate, p.speed == "edge"
         w[kernels.PULL] = images.pull is not None
-        k[kernels.EPS], k[kernels.DELTA2], k[kernels.FLAT] = p.eps, p.root_epsilon**2, looking.FLAT_SLOPE
+        k[kernels.EPS], k[kernels.DELTA2], k[kernels.FLAT] = p.eps, p.root_epsilon**2, kernels.FLAT_SLOPE
         k[kernels.BALLOON], k[kernels.CURVATURE] = p.balloon, p.curvature
         k[kernels.CONVECTION] = p.convection_weight if images.pull is not None else 0.0
         k[kernels.BALLOON_POWER] = p.balloon_exponent
@@ -127,12 +138,12 @@ class BandEngine(Engine):
         if self._rate.size < band.count * LANES:
             self._rate = np.zeros((band.count + band.count // 4) * LANES, band.u.dtype)
         chunks = -(-band.count // CHUNK)
-        sums = np.zeros((chunks, looking.SUMS))
+        sums = np.zeros((chunks, kernels.SUMS))
         segments = band.segments[: band.count]
 
         def work(first: int, last: int) -> None:
-            scratch = np.zeros((SCRATCH_ROWS, LANES), band.u.dtype)
-            looking.look(
+            scratch = np.zeros((kernels.SCRATCH_ROWS, LANES), band.u.dtype)
+            kernels.look(
                 first,
                 last,
                 CHUNK,
@@ -156,14 +167,14 @@ class BandEngine(Engine):
         shared(work, chunks, band.pieces(8 * band.count))
         self._looked = True
         voxel = math.prod(self.spacing)
-        density = float(sums[:, looking.SUM_DENSITY].sum())
-        largest = float(sums[:, looking.MAX_RATE].max()) if chunks else 0.0
+        density = float(sums[:, kernels.SUM_DENSITY].sum())
+        largest = float(sums[:, kernels.MAX_RATE].max()) if chunks else 0.0
         return Look(
-            size=voxel * (float(sums[:, looking.SUM_SHARE].sum()) + band.beyond),
+            size=voxel * (float(sums[:, kernels.SUM_SHARE].sum()) + band.beyond),
             area=density * voxel,
-            free_area=float(sums[:, looking.SUM_FREE].sum()) * voxel,
-            speed_on_front=float(sums[:, looking.SUM_SPEED].sum()) / density if density > 0 else 0.0,
-            fastest=float(sums[:, looking.MAX_SPEED].max()) if chunks else 0.0,
+            free_area=float(sums[:, kernels.SUM_FREE].sum()) * voxel,
+            speed_on_front=float(sums[:, kernels.SUM_SPEED].sum()) / density if density > 0 else 0.0,
+            fastest=float(sums[:, kernels.MAX_SPEED].max()) if chunks else 0.0,
             largest_rate=largest,
             is_empty=band.inside == 0,
             is_full=band.inside == math.prod(self.shape),
@@ -210,9 +221,9 @@ class BandEngine(Engine):
             band.passed(lambda a, b: kernels.sweep(a, b, LANES, segments, band.u, band.other, near, w, k))
             band.passed(lambda a, b: kernels.sweep(a, b, LANES, segments, band.other, band.u, near, w, k))
             if w[kernels.WALLS] or w[kernels.PINS]:
-                lists.constrain(segments, band.count, band.u, self._walls, self._pins, w, k)
+                kernels.constrain(segments, band.count, band.u, self._walls, self._pins, w, k)
         else:
-            lists.copy_list(segments, band.count, band.other, band.u, w)
+            kernels.copy_list(segments, band.count, band.other, band.u, w)
         self._changed = band.box
         band.survey(segments, band.count)
         if self.width is not None:
@@ -233,8 +244,8 @@ class BandEngine(Engine):
 
         band = self._band
         flags = np.zeros(math.prod(self.shape), np.bool_)
-        scratch = np.zeros((SCRATCH_ROWS, LANES), band.u.dtype)
-        looking.free_voxels(
+        scratch = np.zeros((kernels.SCRATCH_ROWS, LANES), band.u.dtype)
+        kernels.free_voxels(
             band.segments[: band.count],
             band.bits,
             LANES,
@@ -270,15 +281,15 @@ class BandEngine(Engine):
         if self._epoch == 0:
             return
         band = self._band
-        wanted = self._logged + int(lists.unsaved(band.segments, band.count, self._epochs, self._epoch))
+        wanted = self._logged + int(kernels.unsaved(band.segments, band.count, self._epochs, self._epoch))
         if wanted > len(self._log_rows):
-            rows = np.zeros((wanted + wanted // 2, lists.COLUMNS), np.int64)
+            rows = np.zeros((wanted + wanted // 2, kernels.COLUMNS), np.int64)
             values = np.zeros((len(rows), LANES), band.u.dtype)
             rows[: self._logged] = self._log_rows[: self._logged]
             values[: self._logged] = self._log_values[: self._logged]
             self._log_rows, self._log_values = rows, values
         self._logged = int(
-            lists.log(
+            kernels.log(
                 band.segments,
                 band.count,
                 band.u,
@@ -296,10 +307,10 @@ class BandEngine(Engine):
             return
         band = self._band
         rows = self._log_rows[: self._logged]
-        lists.restore(rows, self._log_values, self._logged, band.u, band.other, band.whole)
+        kernels.restore(rows, self._log_values, self._logged, band.u, band.other, band.whole)
         band.survey(rows, self._logged)
         self._changed = _box_of_rows(rows, self.shape)
-        band.list_anew(rows[:, lists.NUMBER])
+        band.list_anew(rows[:, kernels.NUMBER])
         self.save()
         self._looked = False
 
@@ -319,7 +330,7 @@ def _box_of_rows(rows: NDArray[Any], shape: Sequence[int]) -> tuple[slice, ...] 
     """Smallest box around the segments of a list."""
     if len(rows) == 0:
         return None
-    low = rows[:, lists.Z : lists.X + 1].min(axis=0)
-    high = np.add(rows[:, lists.Z : lists.X + 1].max(axis=0), (1, 1, LANES))
+    low = rows[:, kernels.Z : kernels.X + 1].min(axis=0)
+    high = np.add(rows[:, kernels.Z : kernels.X + 1].max(axis=0), (1, 1, LANES))
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))[3 - len(shape) :]
     return tuple(slice(part.start, min(part.stop, n)) for part, n in zip(box, shape, strict=True))

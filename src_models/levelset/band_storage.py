@@ -14,7 +14,6 @@ from numba import config
 from numpy.typing import NDArray
 
 from src_models.levelset import band_kernels as kernels
-from src_models.levelset import band_lists as lists
 from src_models.levelset.band_kernels import LANES, PAD
 
 WORTH_SHARING = 4000
@@ -44,11 +43,13 @@ class BandStorage:
     Parameters
     ----------
     u : ndarray of shape (z, y, x) or (y, x)
-        float32 or float64; copied.
+        float32 or float64; copied. Or a mask, which becomes +-w.
     spacing : sequence of float
         mm per array axis.
     width : float or None
         w in mm; None for no band: then every segment is visited.
+    dtype : str, optional
+        "float32" or "float64" for a mask; that of u otherwise.
     threads : int, optional
         As many as numba would use by default.
 
@@ -67,8 +68,14 @@ class BandStorage:
     """
 
     def __init__(
-        self, u: NDArray[Any], spacing: Sequence[float], width: float | None, threads: int | None = None
+        self,
+        u: NDArray[Any],
+        spacing: Sequence[float],
+        width: float | None,
+        dtype: str | None = None,
+        threads: int | None = None,
     ) -> None:
+        number = np.dtype(dtype or u.dtype)
         self.shape = tuple(u.shape)
         self.threads = threads or int(vars(config)["NUMBA_NUM_THREADS"])
         self.width = width
@@ -91,11 +98,19 @@ class BandStorage:
         self.whole[kernels.SZ] = plane if shape[0] > 1 else 0
         self.whole[kernels.SY] = row if shape[1] > 1 else 0
         self.whole[kernels.ROW_SEGMENTS] = length
-        self.numbers = _numbers(shape, sides, width, u.dtype)
-        self.u = np.zeros(math.prod(padded), u.dtype)
+        self.numbers = _numbers(shape, sides, width, number)
+        squares = sum(1 / h**2 for h, n in zip(sides, shape, strict=True) if n > 1)
+        self._sweep_step = 0.5 / math.sqrt(squares or 1 / min(spacing) ** 2)
+        self.numbers[kernels.SWEEP] = self._sweep_step
+        self.u = np.empty(math.prod(padded), number)
         self._view = self.u.reshape(padded)[self._cut]
-        self._view[...] = u.reshape(shape)
-        lists.pad_all(self.u, self.origin, self.whole)
+        if u.dtype == np.bool_:
+            self.u[:] = -self.numbers[kernels.WIDTH]
+            np.copyto(self._view, self.numbers[kernels.WIDTH], where=u.reshape(shape))
+        else:
+            self.u[:] = 0
+            self._view[...] = u.reshape(shape)
+        kernels.pad_all(self.u, self.origin, self.whole)
         self.other = self.u.copy()
         count = self.rows * length
         self.bits = np.zeros(count, np.uint16)
@@ -104,7 +119,7 @@ class BandStorage:
         self._words = np.zeros(-(-count // 8), np.uint64)
         self._marks = self._words.view(np.uint8)[:count]
         self._box = np.zeros((3, 2), np.int64)
-        self.segments = np.zeros((0, lists.COLUMNS), np.int64)
+        self.segments = np.zeros((0, kernels.COLUMNS), np.int64)
         self.count = 0
         self.visited: tuple[slice, ...] | None = None
 
@@ -132,7 +147,7 @@ class BandStorage:
         """Find bits and counts of the whole array anew."""
 
         def work(first: int, last: int) -> tuple[int, int]:
-            found: tuple[int, int] = lists.survey_all(
+            found: tuple[int, int] = kernels.survey_all(
                 first,
                 last,
                 self.u,
@@ -153,7 +168,7 @@ class BandStorage:
         """Renew bits and counts of the segments of a list."""
 
         def work(first: int, last: int) -> tuple[int, int]:
-            more: tuple[int, int] = lists.survey(
+            more: tuple[int, int] = kernels.survey(
                 first, last, segments, self.u, self.bits, self._inside, self._far, self.whole, self.numbers
             )
             return more
@@ -172,14 +187,14 @@ class BandStorage:
         """
         old = self.segments[: self.count]
         if numbers is not None:
-            lists.mark(numbers, numbers.size, self.bits, self._marks, self.whole)
-        lists.mark(old[:, lists.NUMBER], self.count, self.bits, self._marks, self.whole)
-        lists.follow(self.segments, self.count, self._marks, self.u, self.other, self.whole)
-        count = lists.marked(self._words)
+            kernels.mark(numbers, numbers.size, self.bits, self._marks, self.whole)
+        kernels.mark(old[:, kernels.NUMBER], self.count, self.bits, self._marks, self.whole)
+        kernels.follow(self.segments, self.count, self._marks, self.u, self.other, self.whole)
+        count = kernels.marked(self._words)
         if count > len(self.segments):
-            self.segments = np.zeros((count + count // 4, lists.COLUMNS), np.int64)
+            self.segments = np.zeros((count + count // 4, kernels.COLUMNS), np.int64)
         self.count = count
-        lists.collect(self._words, self._marks, self.segments, self.origin, self._box, self.whole)
+        kernels.collect(self._words, self._marks, self.segments, self.origin, self._box, self.whole)
 
     def list_all(self) -> None:
         """Make the list from all bits of the array."""
@@ -188,16 +203,56 @@ class BandStorage:
 
     def take_over(self) -> None:
         """After u was written from outside: replicate, copy, survey and list."""
-        lists.pad_all(self.u, self.origin, self.whole)
+        kernels.pad_all(self.u, self.origin, self.whole)
         self.other[:] = self.u
         self.survey_all()
         self.list_all()
+
+    def redistance(self, order: int) -> None:
+        """Make u a signed distance: slopes beside the front scaled to 1, then sweeps across the band; no sign changes.
+
+        Parameters
+        ----------
+        order : int
+            1 or 2, of the one-sided differences.
+        """
+        w, k, width = self.whole, self.numbers, float(self.numbers[kernels.WIDTH])
+        w[kernels.ORDER] = order
+        k[kernels.LEAST] = k[kernels.MOST] = 1
+        self.survey_all(fronts=True)
+        self.list_all()
+        near = np.zeros(self.count * LANES, self.u.dtype)
+        self.passed(lambda a, b: kernels.rescale_near(a, b, LANES, self.segments, self.u, self.other, near, w, k))
+        near_bits = np.zeros_like(self.bits)
+        kernels.bits_of_flags(self.segments, self.count, near, near_bits)
+        np.clip(self.other, -width, width, out=self.u)
+        self.other[:] = self.u
+        self.survey_all()
+        self.bits |= near_bits
+        self.list_all()
+        for done in range(0, math.ceil(2 * width / self._sweep_step), 2):
+            self._sweep_twice(near_bits, once=done + 1 >= 2 * width / self._sweep_step)
+        self.survey_all()
+        self.list_all()
+
+    def _sweep_twice(self, near_bits: NDArray[Any], *, once: bool) -> None:
+        w, k = self.whole, self.numbers
+        near = np.zeros(self.count * LANES, self.u.dtype)
+        kernels.flags_of_bits(self.segments, self.count, near_bits, near)
+        self.passed(lambda a, b: kernels.sweep(a, b, LANES, self.segments, self.u, self.other, near, w, k))
+        if once:
+            kernels.copy_list(self.segments, self.count, self.other, self.u, w)
+        else:
+            self.passed(lambda a, b: kernels.sweep(a, b, LANES, self.segments, self.other, self.u, near, w, k))
+        self.survey(self.segments, self.count)
+        self.bits |= near_bits
+        self.list_anew()
 
     def shares(self, dtype: Any) -> NDArray[Any]:
         """The share of every voxel that is inside, over the whole array."""
         out = np.empty(math.prod(self.shape), dtype)
         shared(
-            lambda a, b: lists.shares(a, b, self.u, out, self.origin, self.whole, self.numbers),
+            lambda a, b: kernels.shares(a, b, self.u, out, self.origin, self.whole, self.numbers),
             self.rows,
             self.pieces(self.bits.size),
         )
@@ -207,12 +262,10 @@ class BandStorage:
 def _numbers(shape: Sequence[int], sides: Sequence[float], width: float | None, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The numbers of the geometry; those of a problem are filled in later."""
     active = [h for h, n in zip(sides, shape, strict=True) if n > 1]
-    squares = sum(1 / h**2 for h in active)
     smallest = min(active, default=min(sides))
     k = np.zeros(kernels.NUMBERS, dtype)
     k[kernels.ONE], k[kernels.HALF], k[kernels.TWO] = 1, 0.5, 2
     k[kernels.WIDTH] = math.inf if width is None else width
-    k[kernels.SWEEP] = 0.5 / math.sqrt(squares) if squares else 0.5 * min(sides)
     k[kernels.FLOOR] = smallest / 2
     k[kernels.SHIFT] = max(active, default=max(sides)) / 2
     k[kernels.BEND_LIMIT] = 1 / min(active, default=1.0)
@@ -224,52 +277,7 @@ def _numbers(shape: Sequence[int], sides: Sequence[float], width: float | None, 
 
 
 def redistanced(u: NDArray[Any], spacing: Sequence[float], width: float, order: int) -> NDArray[Any]:
-    """A signed distance from any u: slopes beside the front scaled to 1, then sweeps across the band; no sign changes.
-
-    Parameters
-    ----------
-    u : ndarray of shape (z, y, x) or (y, x)
-        Positive inside; a mask comes as +-w.
-    spacing : sequence of float
-        mm per array axis.
-    width : float
-        w in mm.
-    order : int
-        1 or 2, of the one-sided differences.
-    """
+    """A signed distance from any u; see `BandStorage.redistance`."""
     band = BandStorage(u, spacing, width)
-    w, k = band.whole, band.numbers
-    w[kernels.ORDER] = order
-    k[kernels.LEAST] = k[kernels.MOST] = 1
-    band.survey_all(fronts=True)
-    band.list_all()
-    near = np.zeros(band.count * LANES, u.dtype)
-    band.passed(lambda a, b: kernels.rescale_near(a, b, LANES, band.segments, band.u, band.other, near, w, k))
-    near_bits = np.zeros_like(band.bits)
-    lists.bits_of_flags(band.segments, band.count, near, near_bits)
-    np.clip(band.other, -width, width, out=band.u)
-    band.other[:] = band.u
-    band.survey_all()
-    band.bits |= near_bits
-    band.list_all()
-    sweeps = math.ceil(2 * width / float(0.5 / math.sqrt(_inverse_squares(band.shape, spacing))))
-    for done in range(0, sweeps, 2):
-        near = np.zeros(band.count * LANES, u.dtype)
-        lists.flags_of_bits(band.segments, band.count, near_bits, near)
-
-        def swept(source: NDArray[Any], target: NDArray[Any], near: NDArray[Any] = near) -> None:
-            band.passed(lambda a, b: kernels.sweep(a, b, LANES, band.segments, source, target, near, w, k))
-
-        swept(band.u, band.other)
-        if done + 1 < sweeps:
-            swept(band.other, band.u)
-        else:
-            lists.copy_list(band.segments, band.count, band.other, band.u, w)
-        band.survey(band.segments, band.count)
-        band.bits |= near_bits
-        band.list_anew()
+    band.redistance(order)
     return band.view.copy()
-
-
-def _inverse_squares(shape: Sequence[int], spacing: Sequence[float]) -> float:
-    return sum(1 / h**2 for h, n in zip(spacing, shape, strict=True) if n > 1) or 1 / min(spacing) ** 2

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.states import Constraints, Resume
 from src_models.record import Change, Record, StoredArray
@@ -74,7 +75,12 @@ def change_at(step: int, parameters: LevelSetParameters, constraints: Constraint
     return Change(step=step, parameters=parameters.model_dump(mode="json"), **stored)
 
 
-def going_on(level_set: NDArray[Any], iteration: int, time: float, before: Record) -> tuple[Resume, Conditions]:
-    """A run that goes on from a moment, under the conditions after the last change of the record that leads to it."""
+def going_on(
+    level_set: NDArray[Any], iteration: int, time: float, before: Record, origin: NDArray[Any] | Seeds | None = None
+) -> tuple[Resume, Conditions]:
+    """A run that goes on from a moment, under the conditions after the last change of the record that leads to it.
+
+    The drawn start (`origin`) is needed where a speed is still to be made from it.
+    """
     acting = conditions(before.parameters, before.inputs, before.changes)
-    return Resume(level_set, iteration, time, before=before), acting
+    return Resume(level_set, iteration, time, origin=origin, before=before), acting

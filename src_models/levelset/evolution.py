@@ -12,9 +12,8 @@ from src_models.errors import InputError
 from src_models.levelset.conditions import going_on, messages
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
-from src_models.levelset.problem import Problem
+from src_models.levelset.pyramid import Beginning, coarse_to_fine, is_worth_it
 from src_models.levelset.recipes import GivenSpeed, restored_speed
-from src_models.levelset.run import Run
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.record import Change, Record, StoredArray, content_hash
 
@@ -22,7 +21,7 @@ __all__ = ["REASONS", "Constraints", "LevelSetResult", "LevelSetState", "Resume"
 
 
 def evolve(
-    image: NDArray[Any] | Problem,
+    image: NDArray[Any],
     initial: NDArray[Any] | Seeds | Resume,
     spacing: Sequence[float],
     parameters: LevelSetParameters,
@@ -36,8 +35,8 @@ def evolve(
 
     Parameters
     ----------
-    image : ndarray of shape (z, y, x) or (y, x), or Problem
-        Grey values, any real type; or the problem of another run, with its speed images.
+    image : ndarray of shape (z, y, x) or (y, x)
+        Grey values, any real type.
     initial : ndarray, Seeds or Resume
         Labels (bool or integer; anything but 0 is inside), u itself (float, > 0 inside), seeds in mm, or a moment of
         another run to go on from as it is.
@@ -55,8 +54,9 @@ def evolve(
     Yields
     ------
     LevelSetState
-        The start, then every step. ``send`` a `LevelSetParameters` or `Constraints` in place of ``next`` to change them
-        from the next step on; pause by not calling, cancel by ``close``.
+        The start, then every step; before these the coarse levels, where `pyramid` asks for them. ``send`` a
+        `LevelSetParameters` or `Constraints` in place of ``next`` to change them from the next step on; pause by not
+        calling, cancel by ``close``.
 
     Returns
     -------
@@ -68,7 +68,10 @@ def evolve(
     InputError, GeometryError, DeviceError
         One sentence each, before the first step.
     """
-    run = Run(image, initial, spacing, parameters, speed_image, walls, pins, contributions)
+    begun = Beginning(image, initial, spacing, parameters, speed_image, walls, pins)
+    if is_worth_it(parameters, np.shape(image), initial):
+        begun = yield from coarse_to_fine(begun)
+    run = begun.run(contributions)
     state = run.start()
     while state.stop_reason is None:
         message = yield state
@@ -112,18 +115,22 @@ def replay(
         )
     inputs = record.inputs
     walls, pins = (StoredArray(**inputs[k]).array() if k in inputs else None for k in ("walls", "pins"))
+    speed = restored_speed(inputs) or speed_image
     again = evolve(
         image,
         _stored_start(inputs["initial"]),
         record.source.spacing,
         LevelSetParameters(**record.parameters),
-        restored_speed(inputs) or speed_image,
+        speed,
         walls=walls,
         pins=pins,
     )
     changes = list(record.changes)
     steps = int(record.result["steps"])
     state = next(again)
+    while state.phase != "evolve":
+        yield state
+        state = next(again)
     while not (record.status == "cancelled" and state.iteration >= steps):
         due = [change for change in changes if change.step == state.iteration]
         changes = changes[len(due) :]
@@ -132,7 +139,7 @@ def replay(
         yield state
         sent = [message for change in due for message in messages(change)]
         if state.stop_reason is not None or len(sent) > 1:
-            again = _gone_on(state, due)
+            again = _gone_on(state, due, image, speed)
             state = next(again)
             sent = []
         state = again.send(sent[0] if sent else None)
@@ -141,19 +148,22 @@ def replay(
 
 
 def _gone_on(
-    state: LevelSetState, due: Sequence[Change]
+    state: LevelSetState, due: Sequence[Change], image: NDArray[Any], speed: GivenSpeed | None
 ) -> Generator[LevelSetState, LevelSetParameters | Constraints | None, LevelSetResult]:
     """A run that goes on from where another ended or was branched, with changes made at that moment."""
     reached = state.result()
     before = reached.record.model_copy(update={"changes": (*reached.record.changes, *due)})
-    resume, acting = going_on(reached.level_set, state.iteration, state.time, before)
-    problem = state.run.problem  # with its speed: a recipe would be followed from another start
-    return evolve(problem, resume, problem.spacing, acting.parameters, walls=acting.walls, pins=acting.pins)
+    begin = _stored_start(before.inputs["initial"])
+    origin = np.asarray(begin.level_set > 0) if isinstance(begin, Resume) else begin
+    resume, acting = going_on(reached.level_set, state.iteration, state.time, before, origin)
+    spacing = before.source.spacing if before.source is not None else ()
+    return evolve(image, resume, spacing, acting.parameters, speed, walls=acting.walls, pins=acting.pins)
 
 
 def _stored_start(stored: dict[str, Any]) -> NDArray[Any] | Seeds | Resume:
     if "resume" in stored:
-        return Resume(StoredArray(**stored["resume"]).array(), int(stored["iteration"]), float(stored["time"]))
+        u, moment = StoredArray(**stored["resume"]).array(), (int(stored["iteration"]), float(stored["time"]))
+        return Resume(u, *moment, free_speed=stored.get("free_speed"))
     if "seeds" in stored:
         return Seeds(**stored["seeds"])
     return StoredArray(**stored["array"]).array()

@@ -131,6 +131,11 @@ class SpeedFields:
             columns += self._slopes(self._tensor(images.pull))
         self._table = torch.stack([column.reshape(-1) for column in columns], dim=1).contiguous()
 
+    @property
+    def table(self) -> Tensor:
+        """Shape (V, columns): the primary image, the edge image where it is another one, D0_d g per axis if wanted."""
+        return self._table
+
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._like)
 

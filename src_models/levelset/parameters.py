@@ -251,6 +251,13 @@ class LevelSetParameters(BaseModel):
     guard: Literal["stop", "note", "off"] = _setting(
         "stop", "Leak guard", "stop: go back to the moment before a leak; note: only say it; off.", "run"
     )
+    pyramid: bool = _setting(
+        False,
+        "Coarse to fine",
+        "Run on halved grids first, where the image is large (96 voxels a side or more) and the run stops by itself: "
+        "the same rest in less time.",
+        "run",
+    )
     engine: Literal["auto", "reference", "band"] = _setting(
         "auto",
         "Engine",
@@ -269,6 +276,8 @@ class LevelSetParameters(BaseModel):
             raise ValueError("order=2 needs redistancing; set redistance_every to 1 or order to 1")
         if not isinstance(self.time_step, str) and self.time_step <= 0:
             raise ValueError(f"time_step must be 'cfl' or a number above 0, got {self.time_step}")
+        if self.engine == "band" and self.device in ("cuda", "mps"):
+            raise ValueError(f"engine='band' runs on the cpu, not on {self.device}; choose engine='auto'")
         widths = self.sigma if isinstance(self.sigma, tuple) else (self.sigma,)
         if any(width < 0 for width in widths):
             raise ValueError(f"sigma must be 0 mm or more, got {self.sigma}")

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_models.levelset.fields import SpeedImages, check_speed_image, speed_images
+from src_models.levelset.fields import SpeedImages, speed_images
+from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
-from src_models.levelset.recipes import GivenSpeed
-from src_models.levelset.speed import as_image
+from src_models.levelset.recipes import GivenSpeed, given_speed
+from src_models.levelset.speed import as_image, with_range
+from src_models.levelset.states import Resume
 
 _KEPT = 2
 _WITHOUT_EFFECT = (
@@ -34,10 +36,19 @@ class Problem:
         mm per array axis.
     parameters : LevelSetParameters
         A given speed image must suit them.
-    speed_image : ndarray, optional
+    speed : ndarray or recipe, optional
         Replaces the computed edge image g or region speed s.
-    given : GivenSpeed, optional
-        How that speed image was given, where it was made by a recipe.
+    initial : ndarray, Seeds or Resume
+        The start, which a recipe may learn from.
+
+    Attributes
+    ----------
+    source, image : ndarray
+        As given, and as the equation reads it.
+    given_speed : ndarray or None
+        What replaces the computed speed.
+    notes : tuple of str
+        What there is to say about it.
     """
 
     def __init__(
@@ -45,29 +56,34 @@ class Problem:
         image: NDArray[Any],
         spacing: Sequence[float],
         parameters: LevelSetParameters,
-        speed_image: NDArray[Any] | None = None,
-        given: GivenSpeed | None = None,
+        speed: GivenSpeed | None,
+        initial: NDArray[Any] | Seeds | Resume,
     ) -> None:
-        self.given = speed_image if given is None else given
         self.source = np.asarray(image)
         self.image = as_image(image, spacing)
         self.spacing = tuple(float(h) for h in spacing)
-        self.speed_image = speed_image
-        self.given_speed = None if speed_image is None else check_speed_image(speed_image, self.image.shape, parameters)
+        self.speed = speed
+        wanted = with_range(self.image, parameters)
+        self.given_speed, self.notes = given_speed(speed, self.image, self.spacing, wanted, initial)
         self._made: dict[str, SpeedImages] = {}
         self._lock = threading.Lock()
+        known = initial.speed if isinstance(initial, Resume) and self.given_speed is None else None
+        if known is not None:
+            self._made[_key(wanted)] = speed_images(self.image, self.spacing, wanted, known)
 
     def speed_images(self, parameters: LevelSetParameters) -> SpeedImages:
         """The speed images of these parameters; nobody writes to them, because other runs read them too."""
-        settings = parameters.model_dump(mode="json", exclude=set(_WITHOUT_EFFECT))
-        settings |= {
-            "convection": parameters.convection_weight > 0,
-            "curvature_exponent": parameters.curvature_power > 0,
-        }
-        key = repr(sorted(settings.items()))
+        key = _key(parameters)
         with self._lock:
             if key not in self._made:
                 if len(self._made) >= _KEPT:
                     self._made.pop(next(iter(self._made)))
                 self._made[key] = speed_images(self.image, self.spacing, parameters, self.given_speed)
             return self._made[key]
+
+
+def _key(parameters: LevelSetParameters) -> str:
+    """The same for parameters that make the same speed images."""
+    settings = parameters.model_dump(mode="json", exclude=set(_WITHOUT_EFFECT))
+    settings |= {"convection": parameters.convection_weight > 0, "curvature_exponent": parameters.curvature_power > 0}
+    return repr(sorted(settings.items()))

@@ -19,6 +19,7 @@ from src_models.levelset.clustering import ClusterParameters, cluster_speed, clu
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.speed import as_image, blurred
+from src_models.levelset.states import Resume
 from src_models.progress import Progress, finish
 from src_models.record import StoredArray, content_hash
 
@@ -144,14 +145,32 @@ def _clustered(
     return cluster_speed(mixture, smooth, spacing, chosen, done), (note,)
 
 
+def prepared(
+    speed: GivenSpeed | None, image: NDArray[Any], spacing: Sequence[float], initial: NDArray[Any] | Seeds | Resume
+) -> GivenSpeed | None:
+    """The same speed with its recipe carried out, so that what asks for it several times waits once."""
+    if not isinstance(speed, ClassifierSpeed | ClusterSpeed):
+        return speed
+    return finish(prepare(speed, as_image(image, spacing), spacing, _drawn(initial)))
+
+
+def _drawn(initial: NDArray[Any] | Seeds | Resume) -> NDArray[Any] | Seeds:
+    """The drawn start that a level set was made from, or its inside."""
+    if isinstance(initial, Resume):
+        return np.asarray(initial.level_set > 0) if initial.origin is None else initial.origin
+    return initial
+
+
 def given_speed(
     speed: GivenSpeed | None,
     image: NDArray[Any],
     spacing: Sequence[float],
     parameters: LevelSetParameters,
-    initial: NDArray[Any] | Seeds,
+    initial: NDArray[Any] | Seeds | Resume,
 ) -> tuple[NDArray[Any] | None, tuple[str, ...]]:
     """The speed image a run was given, or that its recipe makes, and what there is to say about it.
+
+    A start that was made from a drawn one (`Resume.origin`) counts as that.
 
     Raises
     ------
@@ -163,6 +182,7 @@ def given_speed(
     check_mode(speed, parameters)
     if speed is None:
         return None, ()
+    initial = _drawn(initial)
     if isinstance(speed, ClassifierSpeed | ClusterSpeed):
         speed = finish(prepare(speed, image, spacing, initial))
     elif isinstance(speed, PreparedSpeed) and speed.made_from != _fingerprint(speed.recipe, image, spacing, initial):

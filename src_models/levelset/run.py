@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from src_models.errors import DeviceError, InputError, LsnetError
 from src_models.levelset import initial as initial_room
@@ -23,8 +24,8 @@ from src_models.levelset.fields import check_speed_image
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.problem import Problem
-from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, packages, stored_speed
-from src_models.levelset.speed import as_image, with_range
+from src_models.levelset.recipes import GivenSpeed, check_mode, packages, stored_speed
+from src_models.levelset.speed import with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.levelset.stopping import FrontMeasures, StopRules
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
@@ -54,6 +55,13 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     return torch.device(name)
 
 
+def working_type(parameters: LevelSetParameters) -> Tensor:
+    """An empty tensor of the type and on the device that a run works in."""
+    dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
+    device = "cpu" if parameters.engine == "band" else parameters.device
+    return torch.empty(0, dtype=dtype, device=resolve_device(device, dtype))
+
+
 class Run:
     """Everything a run holds between two steps."""
 
@@ -69,20 +77,15 @@ class Run:
         contributions: bool,
     ) -> None:
         self._began = clock.perf_counter()
-        speed_notes: tuple[str, ...] = ()
-        if isinstance(image, Problem):
-            self.problem = image
-        else:
-            drawn = initial.level_set if isinstance(initial, Resume) else initial
-            ready, speed_notes = given_speed(speed_image, as_image(image, spacing), spacing, parameters, drawn)
-            self.problem = Problem(image, spacing, parameters, ready, speed_image)
+        self.problem = (
+            image if isinstance(image, Problem) else Problem(image, spacing, parameters, speed_image, initial)
+        )
         self._source, self._image = self.problem.source, self.problem.image
         self.spacing = self.problem.spacing
         self.parameters = with_range(self._image, parameters)
         self._given_speed = self.problem.given_speed
-        dtype = torch.float32 if parameters.dtype == "float32" else torch.float64
-        self._like = torch.empty(0, dtype=dtype, device=resolve_device(parameters.device, dtype))
-        self._notes: list[str] = list(speed_notes)
+        self._like = working_type(parameters)
+        self._notes: list[str] = list(self.problem.notes)
         if self._image.min() == self._image.max() and self._given_speed is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")
         if parameters.gradient in ("central", "none"):
@@ -97,9 +100,15 @@ class Run:
         self._pins = self._mask(pins, "pins")
         self.width = self._band_width()
         self.engine_name = chosen_engine(self.parameters, self._like.device, contributions)
-        start = self._start_level_set(initial)
+        start, redistance = self._start_level_set(initial)
         self.engine = make_engine(
-            self.engine_name, start, self.spacing, self.width, self._like, contributions=contributions
+            self.engine_name,
+            start,
+            self.spacing,
+            self.width,
+            self._like,
+            redistance=redistance,
+            contributions=contributions,
         )
         if self._walls is not None or self._pins is not None:
             self.engine.set_walls_and_pins(self._walls, self._pins)
@@ -107,6 +116,7 @@ class Run:
         self.iteration, self.time = (initial.iteration, initial.time) if isinstance(initial, Resume) else (0, 0.0)
         self._first_iteration = self.iteration
         self._goes_on = before is not None
+        self._free_speed = initial.free_speed if isinstance(initial, Resume) else None
         self.dt = 0.0
         self._rules: StopRules | None = None
         self._seen: Look | None = None
@@ -120,52 +130,48 @@ class Run:
     def _mask(self, mask: NDArray[Any] | None, name: str) -> NDArray[np.bool_] | None:
         if mask is None:
             return None
-        array = np.asarray(mask)
-        if array.shape != self._image.shape:
-            raise InputError(
-                f"{name}-grid",
-                f"The {name} and the image lie on different grids, {array.shape} and {self._image.shape} voxels",
-                "",
-                f"Paint the {name} on this image.",
-            )
-        return np.ascontiguousarray(array != 0)
+        return np.ascontiguousarray(initial_room.check_mask(mask, self._image.shape, name) != 0)
 
     def _band_width(self) -> float | None:
         p = self.parameters
         return initial_room.band_width(self.spacing, self._image.shape, p.band) if p.redistance_every else None
 
-    def _start_level_set(self, initial: NDArray[Any] | Seeds | Resume) -> NDArray[Any]:
+    def _start_level_set(self, initial: NDArray[Any] | Seeds | Resume) -> tuple[NDArray[Any], int | None]:
+        """The start, and by which order it is to be made a distance where it is none yet."""
         shape, p = self._image.shape, self.parameters
         width = initial_room.band_width(self.spacing, shape, p.band)
         if isinstance(initial, Resume):
-            return initial_room.ready_level_set(initial.level_set, shape, p.dtype, self.width)
+            return initial_room.ready_level_set(initial.level_set, shape, p.dtype, self.width), None
         if isinstance(initial, Seeds):
-            u, notes = initial_room.from_seeds(
-                initial, shape, self.spacing, width if self.width is not None else None, p.dtype
-            )
+            kept = width if self.width is not None else None
+            u, notes = initial_room.from_seeds(initial, shape, self.spacing, kept, p.dtype)
             self._notes += notes
-            return u
+            return u, None
         array = np.asarray(initial)
         initial_room.check_labels(array, shape)
         if array.dtype.kind == "f" and array.min() >= 0:
             self._notes.append("The start has no negative values: it is taken as labels.")
             array = array > 0
         if array.dtype.kind == "f":
-            wide = array.astype(np.float64)
-            largest = float(np.abs(wide).max())
-            if self.width is not None and not 1e-12 < largest / width < 1e12:
-                wide *= width / largest  # slopes are scaled to 1 anyway; this one neither overflows nor vanishes
-            with np.errstate(over="ignore"):
-                start = wide.astype(p.dtype)
-            if not np.isfinite(start).all() or not np.array_equal(start > 0, array > 0):
-                raise InputError(
-                    "seeds-range", f"The start does not fit into {p.dtype}", "", "Scale it to a distance in mm."
-                )
-            return start if self.width is None else self._redistanced(start, width)
-        return self._redistanced(np.where(array != 0, width, -width).astype(p.dtype), width)
+            start = self._own_level_set(array, width)
+            return start, None if self.width is None else p.order
+        mask = array if array.dtype == np.bool_ else array != 0
+        if self.width is None:
+            return redistanced(self.engine_name, mask, self.spacing, width, p.order, self._like), None
+        return mask, p.order
 
-    def _redistanced(self, start: NDArray[Any], width: float) -> NDArray[Any]:
-        return redistanced(self.engine_name, start, self.spacing, width, self.parameters.order, self._like)
+    def _own_level_set(self, array: NDArray[Any], width: float) -> NDArray[Any]:
+        """A level set that was given, in the precision of the run."""
+        wide = array.astype(np.float64)
+        largest = float(np.abs(wide).max())
+        if self.width is not None and not 1e-12 < largest / width < 1e12:
+            wide *= width / largest  # slopes are scaled to 1 anyway; this one neither overflows nor vanishes
+        dtype = self.parameters.dtype
+        with np.errstate(over="ignore"):
+            start = wide.astype(dtype)
+        if not np.isfinite(start).all() or not np.array_equal(start > 0, array > 0):
+            raise InputError("seeds-range", f"The start does not fit into {dtype}", "", "Scale it to a distance in mm.")
+        return start
 
     def _set_problem(self) -> None:
         self.engine.set_problem(self.problem.speed_images(self.parameters), self.parameters)
@@ -200,9 +206,10 @@ class Run:
                     "Start a new run from here.",
                 )
             if self._given_speed is not None:
-                check_mode(self.problem.given, message)
+                check_mode(self.problem.speed, message)
                 check_speed_image(self._given_speed, self._image.shape, message)
             self.parameters = with_range(self._image, message.model_copy(update=fixed))
+            self._free_speed = None
             return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
         if message.walls is not None:
             self._walls = self._mask(message.walls, "walls")
@@ -215,6 +222,11 @@ class Run:
         return Change(step=self.iteration, **stored)
 
     # -- the run itself
+
+    @property
+    def free_speed(self) -> float | None:
+        """v_ref of the stop rules: the largest |balloon S| over the first band; None before the start."""
+        return None if self._rules is None else self._rules.free_speed
 
     def start(self) -> LevelSetState:
         """The state before the first step."""
@@ -259,7 +271,8 @@ class Run:
             fastest = self._look_at(math.inf).fastest
             active = tuple(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n > 1)
             thickness = math.prod(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n == 1)
-            self._rules = StopRules(p, active, abs(p.balloon) * fastest, thickness)
+            free_speed = abs(p.balloon) * fastest if self._free_speed is None else self._free_speed
+            self._rules = StopRules(p, active, free_speed, thickness)
         threshold = self._rules.free_speed / 2
         seen = self._look_at(threshold)
         if seen.is_empty:
@@ -371,7 +384,7 @@ class Run:
                 "mask_hash": content_hash(mask),
                 "engine": self.engine.name,
             },
-            versions=versions(*MADE_WITH, *packages(self.problem.given)),
+            versions=versions(*MADE_WITH, *packages(self.problem.speed)),
             device=str(self._like.device.type),
             dtype=self.parameters.dtype,
             threads=torch.get_num_threads(),
@@ -408,7 +421,12 @@ def _stored_inputs(
         initial = initial.origin
     if isinstance(initial, Resume):
         kept_u = StoredArray.of(np.asarray(initial.level_set)).model_dump(mode="json")
-        stored["initial"] = {"resume": kept_u, "iteration": initial.iteration, "time": initial.time}
+        stored["initial"] = {
+            "resume": kept_u,
+            "iteration": initial.iteration,
+            "time": initial.time,
+            "free_speed": initial.free_speed,
+        }
     elif isinstance(initial, Seeds):
         stored["initial"] = {"seeds": initial.model_dump(mode="json")}
     else:

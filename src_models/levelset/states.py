@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src_models.levelset.initial import Seeds
 from src_models.progress import Progress
-from src_models.record import Change, Record
-
-if TYPE_CHECKING:
-    from src_models.levelset.parameters import LevelSetParameters
-    from src_models.levelset.problem import Problem
+from src_models.record import Record
 
 REASONS = {
     "converged": "The front rests.",
@@ -63,6 +59,11 @@ class Resume:
     before : Record or None
         The record that leads from the drawn start to here, with what is changed here as its last change: the record of
         the run that goes on continues it. That run equals one to which the change was sent at this moment.
+    free_speed : float or None
+        v_ref of the run it comes from (`Run.free_speed`), by which the stop rules measure: a front at rest no longer
+        shows how fast it was free to run. None takes it from this front.
+    speed : ndarray or None
+        The speed image of the image and the parameters of the run, where it has been computed already.
     """
 
     level_set: NDArray[Any]
@@ -70,6 +71,8 @@ class Resume:
     time: float = 0.0
     origin: NDArray[Any] | Seeds | None = None
     before: Record | None = None
+    free_speed: float | None = None
+    speed: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,30 +113,7 @@ class LevelSetResult:
 
 
 class _HoldsLevelSet(Protocol):
-    """The run behind a state.
-
-    Attributes
-    ----------
-    problem : Problem
-        Image and speed images.
-    parameters : LevelSetParameters
-        In force now.
-    changes : list of Change
-        Sent so far.
-    inputs : dict
-        What was drawn, as a record keeps it.
-    engine_name : str
-        Which engine makes the steps.
-    width : float or None
-        w in mm; None without a band.
-    """
-
-    problem: Problem
-    parameters: LevelSetParameters
-    changes: list[Change]
-    inputs: dict[str, Any]
-    engine_name: str
-    width: float | None
+    """The run behind a state."""
 
     def level_set(self) -> NDArray[Any]:
         """U as it is now, not a copy."""

@@ -23,7 +23,7 @@ from src_models.levelset.conditions import change_at, conditions, going_on, mess
 from src_models.levelset.packing import packed
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.recipes import packages
-from src_models.levelset.run import MADE_WITH, Run, resolve_device
+from src_models.levelset.run import MADE_WITH, Run, working_type
 from src_models.levelset.speed import with_range
 from src_models.levelset.states import Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.progress import Progress, finish
@@ -68,7 +68,7 @@ class Timeline:
         self.branches: list[Branch] = []
         self._current: Branch | None = None
         self._expected: tuple[Run, Branch] | None = None
-        self._run: ref[Any] | None = None
+        self._run: ref[Run] | None = None
         self._held: tuple[Branch, int, NDArray[Any]] | None = None
         self._stretch = 1
         self._advance = 0.0
@@ -116,10 +116,13 @@ class Timeline:
     def see(self, state: LevelSetState) -> None:
         """Take a state of a run, in the thread of the run and before its next step; seeing one twice does no harm.
 
-        A run that did not come from `branch` begins a new timeline.
+        A run that did not come from `branch` begins a new timeline. Coarse levels before the first step are not kept.
         """
-        if self._run is None or self._run() is not state.run:
-            self._begin(state)
+        run = state.run
+        if not isinstance(run, Run):
+            return
+        if self._run is None or self._run() is not run:
+            self._begin(state, run)
         branch = self.current
         if state.iteration > branch.last:
             if state.changed_box is not None:
@@ -135,8 +138,7 @@ class Timeline:
         if (due or state.stop_reason is not None) and state.iteration not in branch.keys:
             self._keep(branch, state)
 
-    def _begin(self, state: LevelSetState) -> None:
-        run = state.run
+    def _begin(self, state: LevelSetState, run: Run) -> None:
         self._run = ref(run)
         self._advance, self._since = 0.0, 0
         if self._expected is not None and self._expected[0] is run:
@@ -402,9 +404,9 @@ class Timeline:
             )
         first, changes = self._first, branch.changes_until(iteration)
         if result:
-            # The number of steps says where it ends: no stop rule, and no rounding in it, must end it before.
-            first, changes = {**first, **_NO_STOP}, tuple(_without_stop(change) for change in changes)
-        dtype = torch.float64 if first["dtype"] == "float64" else torch.float32
+            # The number of steps says where it ends: no stop rule, and no rounding in it, must end it before. That of
+            # the first part ends it where it did, and without it a run would not begin on coarser grids.
+            changes = tuple(_without_stop(change) for change in changes)
         return Record(
             task="evolve",
             status="cancelled",
@@ -413,8 +415,8 @@ class Timeline:
             inputs=self._inputs,
             source=self._source,
             result=result,
-            versions=versions(*MADE_WITH, *packages(self._problem.given)),
-            device=resolve_device(first["device"], dtype).type,
+            versions=versions(*MADE_WITH, *packages(self._problem.speed)),
+            device=working_type(LevelSetParameters(**first)).device.type,
             dtype=first["dtype"],
             threads=torch.get_num_threads(),
         )
@@ -430,7 +432,7 @@ def _without_stop(change: Change) -> Change:
     return change.model_copy(update={"parameters": {**change.parameters, **_NO_STOP}})
 
 
-def _engine_to_ask_for(run: Any) -> str:
+def _engine_to_ask_for(run: Run) -> str:
     """The parameter that gives the engine of a run again, whatever the other parameters become."""
     wanted = {**run.parameters.model_dump(), "engine": run.engine_name}
     try:

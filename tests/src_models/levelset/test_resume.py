@@ -8,6 +8,7 @@ import pytest
 from src_models.errors import InputError
 from src_models.levelset import Constraints, LevelSetParameters, Resume, evolve
 from src_models.levelset.evolution import replay
+from src_models.levelset.speed import speed_image
 from tests.runs import finish
 from tests.scenes import Scene, star_scene
 
@@ -89,3 +90,30 @@ def test_a_level_set_that_does_not_fit_is_refused(star, u, code):
     with pytest.raises(InputError) as refused:
         next(run(star, LevelSetParameters(), Resume(u)))
     assert refused.value.code == code
+
+
+def test_a_run_that_goes_on_at_rest_stops_by_the_measure_of_the_first(star):
+    p = LevelSetParameters()
+    generator = run(star, p)
+    free_speed = next(generator).run.free_speed
+    rest = finish(generator)
+    assert rest.stop_reason == "converged"
+    assert free_speed > 0.5
+    again = finish(run(star, p, Resume(rest.level_set, rest.iteration, rest.time, free_speed=free_speed)))
+    assert again.stop_reason == "converged"
+    assert again.iteration - rest.iteration < 60
+
+
+def test_a_known_speed_image_is_that_of_the_parameters_until_they_change(star):
+    p = LevelSetParameters(speed="region", upper=150.0, auto_stop=False, steps=12)
+    u = np.clip(np.where(star.start, 1.0, -1.0), -4, 4).astype(np.float32)
+    known = speed_image(star.image, star.spacing, p)
+    plain, given = finish(run(star, p, Resume(u))), finish(run(star, p, Resume(u, speed=known)))
+    assert plain.level_set.tobytes() == given.level_set.tobytes()
+    assert "speed_image" not in given.record.inputs
+    changed = [run(star, p, Resume(u)), run(star, p, Resume(u, speed=known))]
+    for generator in changed:
+        next(generator)
+        generator.send(p.model_copy(update={"upper": 120.0}))
+    first, second = (finish(generator) for generator in changed)
+    assert first.level_set.tobytes() == second.level_set.tobytes() != plain.level_set.tobytes()

@@ -287,7 +287,6 @@ def test_no_stop_rule_can_end_the_replay_of_an_accepted_frame_before_it(tree):
     finish(timeline.branch(9, p))
     record = timeline.accept(15).record
     assert [change.step for change in record.changes] == [9]
-    assert not record.parameters["auto_stop"]
     assert not record.changes[0].parameters["auto_stop"]
     assert timeline.parameters(15).auto_stop
 
@@ -439,3 +438,41 @@ def test_a_run_from_a_ready_level_set_has_a_timeline_too(tree):
     watch(evolve(tree.image, Resume(u, 10, tree.times[10]), tree.spacing, p), timeline, run)
     assert run.seen[25] == tree.seen[25]
     assert timeline.level_set(25).tobytes() == tree.seen[25]
+
+
+def test_a_run_that_began_on_coarser_grids_has_a_timeline_and_records_that_replay():
+    shape, spacing = (128, 128), (1.0, 1.0)
+    image = picture(ball(shape, spacing, 40), spacing, 4, 1)
+    start = ball(shape, spacing, 5) > 0
+    timeline, seen, phases = Timeline(), {}, set()
+    p = LevelSetParameters(speed="region", lower=110.0, pyramid=True)
+    for state in evolve(image, start, spacing, p):
+        timeline.see(state)
+        phases.add(state.phase)
+        if state.phase == "evolve":
+            seen[state.iteration] = state.level_set.tobytes()
+    assert len(phases) > 1
+    assert [m.iteration for m in timeline.frames()] == list(seen)
+    for iteration, u in seen.items():
+        timeline._held = None
+        assert timeline.level_set(iteration).tobytes() == u
+    middle = len(seen) // 2
+    finish(timeline.branch(middle, p.model_copy(update={"curvature": 1.0, "steps": len(seen) + 5})))
+    for accepted in (timeline.accept(middle - 1), timeline.accept(timeline.current.last)):
+        again = finish(replay(accepted.record, image))
+        assert again.level_set.tobytes() == accepted.level_set.tobytes()
+
+
+def test_a_branch_of_a_run_with_a_recipe_for_its_speed_is_replayed():
+    from src_models.levelset.recipes import ClusterSpeed
+
+    image, spacing, start = scene(2)
+    timeline = Timeline()
+    p = LevelSetParameters(speed="region", steps=12, auto_stop=False)
+    for state in evolve(image, start, spacing, p, ClusterSpeed()):
+        timeline.see(state)
+    drawn_again = Constraints(walls=np.eye(64, dtype=bool))
+    finish(timeline.branch(6, p.model_copy(update={"curvature": 0.7}), constraints=drawn_again))
+    accepted = timeline.accept(11)
+    again = finish(replay(accepted.record, image))
+    assert again.level_set.tobytes() == accepted.level_set.tobytes()
