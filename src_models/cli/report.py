@@ -14,6 +14,7 @@ from src_models.geometry import Grid
 from src_models.progress import Progress, finish
 
 if TYPE_CHECKING:
+    from src_models.levelset.coupled import LabelsResult, LabelsState
     from src_models.levelset.evolution import LevelSetResult, LevelSetState
 
 Result = TypeVar("Result")
@@ -36,12 +37,12 @@ def say(*lines: str) -> None:
 
 
 @contextmanager
-def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState], None]]:
+def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState | LabelsState], None]]:
     """Show the states of a run: a bar on standard error for people, or JSON lines on standard output."""
     if json_lines:
         last = -math.inf
 
-        def show_json(state: LevelSetState) -> None:
+        def show_json(state: LevelSetState | LabelsState) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= _INTERVAL_S or state.stop_reason is not None:
@@ -65,33 +66,48 @@ def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState], None]]:
     # without a terminal there is nobody to watch a bar, and its lines would fill a log
     with tqdm(desc="level set", unit=" steps", disable=None, file=sys.stderr, leave=False) as bar:
 
-        def show_bar(state: LevelSetState) -> None:
+        def show_bar(state: LevelSetState | LabelsState) -> None:
             bar.update(state.iteration - bar.n)
             bar.set_postfix_str(state.message.partition(", ")[2], refresh=False)
 
         yield show_bar
 
 
-def follow(work: Generator[Progress, Any, Result], *, json_lines: bool) -> Result:
-    """Run to its end what has to be done before a run, under a bar or JSON lines, and give its result."""
+@contextmanager
+def watch_job(json_lines: bool, title: str, event: str = "progress") -> Iterator[Callable[[Progress], None]]:
+    """Show the progress of any other job, likewise."""
+    if json_lines:
+        last = -math.inf
+
+        def show_json(progress: Progress) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _INTERVAL_S:
+                last = now
+                told = {"phase": progress.phase, "fraction": progress.fraction, "message": progress.message}
+                write_json({"event": event, **told, "notes": list(progress.notes), **progress.values})
+
+        yield show_json
+        return
     from tqdm import tqdm
 
-    last = -math.inf
-    with tqdm(total=1.0, disable=True if json_lines else None, file=sys.stderr, leave=False) as bar:
+    shape = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+    with tqdm(desc=title, total=1.0, bar_format=shape, disable=None, file=sys.stderr, leave=False) as bar:
 
-        def show(progress: Progress) -> None:
-            nonlocal last
-            fraction, now = progress.fraction or 0.0, time.monotonic()
-            if json_lines and now - last >= _INTERVAL_S:
-                last = now
-                write_json({"event": "preparing", "fraction": fraction, "message": progress.message})
-            bar.set_description(progress.message, refresh=False)
-            bar.update(fraction - bar.n)
+        def show_bar(progress: Progress) -> None:
+            bar.update((progress.fraction or 0.0) - bar.n)
+            bar.set_postfix_str(progress.message, refresh=False)
 
+        yield show_bar
+
+
+def follow(work: Generator[Progress, Any, Result], *, json_lines: bool) -> Result:
+    """Run to its end what has to be done before a run, under a bar or JSON lines, and give its result."""
+    with watch_job(json_lines, "preparing", "preparing") as show:
         return finish(work, show)
 
 
-def size_text(result: LevelSetResult, grid: Grid) -> str:
+def size_text(result: LevelSetResult | LabelsResult, grid: Grid) -> str:
     """The size of a result in the largest unit that is known: ml, mm2, or voxels where they have no size."""
     if not grid.spacing_known:
         return f"{int(result.mask.sum())} {'voxels' if grid.ndim == 3 else 'pixels'}"

@@ -41,8 +41,8 @@ COLUMNS = 6
 # Rows of the scratch array of a segment, 16 numbers each.
 NORM, SLOPE, SHARE, DENSITY, BEND, GROWING, SHRINKING = 0, 1, 4, 5, 6, 7, 8
 BALLOON_SPEED, CURVATURE_SPEED, EDGE, VELOCITY, PART = 9, 10, 11, 12, 15
-MASK, BOUND, TOTAL, AT_EDGE, IN_WALL = range(18, 23)
-SCRATCH_ROWS = 23
+MASK, BOUND, AT_EDGE, IN_WALL, AWAY = range(18, 23)
+SCRATCH_ROWS = 25
 
 GODUNOV, OSHER_SETHIAN, CENTRAL, NONE = range(4)
 QUOTIENT, NESTED = range(2)
@@ -224,11 +224,21 @@ def at_border(z: Any, y: Any, s: Any, w: Any) -> Any:  # pragma: no cover
     return across or along or s == 0 or s == w[ROW_SEGMENTS] - 1
 
 
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def across(u: Any, q: Any, sz: Any, sy: Any, zero: Any) -> Any:  # pragma: no cover
+    """Whether a face neighbour lies on the other side of the front."""
+    one = np.uint64(1)
+    side = u[q] > zero
+    along_z = ((u[q - sz] > zero) != side) | ((u[q + sz] > zero) != side)
+    along_y = ((u[q - sy] > zero) != side) | ((u[q + sy] > zero) != side)
+    return along_z | along_y | ((u[q - one] > zero) != side) | ((u[q + one] > zero) != side)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def survey_all(
-    first: int, last: int, u: Any, bits: Any, inside: Any, far: Any, origin: int, fronts: bool, w: Any, k: Any
+    first: int, last: int, u: Any, bits: Any, inside: Any, far: Any, origin: int, w: Any, k: Any
 ) -> Any:  # pragma: no cover
-    """Bits and counts of every segment of some rows; `fronts` also marks voxels with a neighbour on the other side.
+    """Bits and counts of every segment of some rows; bits also mark voxels with a neighbour on the other side.
 
     Returns
     -------
@@ -236,7 +246,7 @@ def survey_all(
         Voxels inside, and voxels at +w or more.
     """
     zero, width = k[ZERO], k[WIDTH]
-    sz, sy, one = np.uint64(w[SZ]), np.uint64(w[SY]), np.uint64(1)
+    sz, sy = np.uint64(w[SZ]), np.uint64(w[SY])
     all_inside = all_far = 0
     for row in range(first, last):
         z, y = row // w[NY], row % w[NY]
@@ -251,24 +261,12 @@ def survey_all(
                 chosen += np.int64(abs(c) < width)
                 positive += np.int64(c > zero)
                 beyond += np.int64(c >= width)
-            if fronts:
-                for i in range(count):
-                    q = start + i
-                    side = u[q] > zero
-                    across = ((u[q - one] > zero) != side) | ((u[q + one] > zero) != side)
-                    across = across | ((u[q - sy] > zero) != side) | ((u[q + sy] > zero) != side)
-                    across = across | ((u[q - sz] > zero) != side) | ((u[q + sz] > zero) != side)
-                    chosen += np.int64(across)
+            for i in range(count):
+                chosen += np.int64(across(u, start + i, sz, sy, zero))
             found = np.int64(0)
             if chosen > 0:
                 for i in range(count):
-                    q = start + i
-                    side = u[q] > zero
-                    near = abs(u[q]) < width
-                    if fronts:
-                        near = near | ((u[q - one] > zero) != side) | ((u[q + one] > zero) != side)
-                        near = near | ((u[q - sy] > zero) != side) | ((u[q + sy] > zero) != side)
-                        near = near | ((u[q - sz] > zero) != side) | ((u[q + sz] > zero) != side)
+                    near = (abs(u[start + i]) < width) | across(u, start + i, sz, sy, zero)
                     found |= np.int64(near) << np.int64(i)
             number = row * w[ROW_SEGMENTS] + s
             bits[number] = found
@@ -281,18 +279,24 @@ def survey_all(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def survey(
-    first: int, last: int, segments: Any, u: Any, bits: Any, inside: Any, far: Any, w: Any, k: Any
+    first: int, last: int, segments: Any, u: Any, bits: Any, inside: Any, far: Any, fronts: bool, w: Any, k: Any
 ) -> Any:  # pragma: no cover
-    """Renew bits and counts of the segments of a list; the changes of the two counts."""
+    """Renew bits and counts of a list of segments, `fronts` as in `survey_all`; the changes of the counts."""
     zero, width = k[ZERO], k[WIDTH]
+    sz, sy = np.uint64(w[SZ]), np.uint64(w[SY])
     more_inside = more_far = 0
     for n in range(first, last):
-        p, number = segments[n, BASE], segments[n, NUMBER]
-        count = min(np.int64(LANES), w[NX] - segments[n, X])
-        found, positive, beyond = 0, 0, 0
+        p, number = np.uint64(segments[n, BASE]), segments[n, NUMBER]
+        count = np.uint64(min(np.int64(LANES), w[NX] - segments[n, X]))
+        found = np.int64(0)
+        positive = np.int64(0)
+        beyond = np.int64(0)
         for i in range(count):
             c = u[p + i]
-            found |= np.int64(abs(c) < width) << i
+            near = abs(c) < width
+            if fronts:
+                near = near | across(u, p + i, sz, sy, zero)
+            found |= np.int64(near) << np.int64(i)
             positive += np.int64(c > zero)
             beyond += np.int64(c >= width)
         more_inside += positive - np.int64(inside[number])
@@ -588,6 +592,30 @@ def apply_powers(scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def copied(image: Any, first: Any, count: Any, row: Any, scratch: Any) -> None:  # pragma: no cover
+    """A run of an image into a row; the whole segment at once where the row of the image has room for it."""
+    if count == np.uint64(LANES):
+        for i in range(np.uint64(LANES)):
+            scratch[row, i] = image[first + i]
+    else:
+        for i in range(count):
+            scratch[row, i] = image[first + i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def subtracted(
+    image: Any, ahead: Any, behind: Any, count: Any, factor: Any, row: Any, scratch: Any
+) -> None:  # pragma: no cover
+    """The difference of two runs of an image into a row."""
+    if count == np.uint64(LANES):
+        for i in range(np.uint64(LANES)):
+            scratch[row, i] = factor * (image[ahead + i] - image[behind + i])
+    else:
+        for i in range(count):
+            scratch[row, i] = factor * (image[ahead + i] - image[behind + i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def at_voxels(
     count: Any, z: Any, y: Any, x: Any, primary: Any, edge: Any, pull: Any, scratch: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
@@ -595,34 +623,27 @@ def at_voxels(
     ny, nx = w[NY], w[NX]
     start = (z * ny + y) * nx + x
     first = np.uint64(start)
-    for i in range(count):
-        scratch[BALLOON_SPEED, i] = primary[first + i]
+    copied(primary, first, count, BALLOON_SPEED, scratch)
     if w[EDGE_MODE]:
         for i in range(LANES):
             scratch[EDGE, i] = scratch[BALLOON_SPEED, i]
     elif w[IMAGES]:
-        for i in range(count):
-            scratch[EDGE, i] = edge[first + i]
+        copied(edge, first, count, EDGE, scratch)
     if not w[PULL]:
         return
     half = k[HALF]
-    iz, iy, ix = half * k[INVERSE], half * k[INVERSE + 1], half * k[INVERSE + 2]
     up = np.uint64(start + (ny * nx if z < w[NZ] - 1 else 0))
     down = np.uint64(start - (ny * nx if z > 0 else 0))
-    for i in range(count):
-        scratch[VELOCITY, i] = iz * (pull[up + i] - pull[down + i])
+    subtracted(pull, up, down, count, half * k[INVERSE], VELOCITY, scratch)
     up = np.uint64(start + (nx if y < ny - 1 else 0))
     down = np.uint64(start - (nx if y > 0 else 0))
-    for i in range(count):
-        scratch[VELOCITY + 1, i] = iy * (pull[up + i] - pull[down + i])
+    subtracted(pull, up, down, count, half * k[INVERSE + 1], VELOCITY + 1, scratch)
+    ix = half * k[INVERSE + 2]
     if x > 0 and x + LANES < nx:
-        right, left = first + np.uint64(1), first - np.uint64(1)
-        for i in range(count):
-            scratch[VELOCITY + 2, i] = ix * (pull[right + i] - pull[left + i])
+        subtracted(pull, first + np.uint64(1), first - np.uint64(1), count, ix, VELOCITY + 2, scratch)
     else:
-        for i in range(count):
-            at = x + np.int64(i)
-            row = start - x
+        for i in range(np.int64(count)):
+            row, at = start - x, x + i
             ahead, behind = row + min(at + 1, nx - 1), row + max(at - 1, 0)
             scratch[VELOCITY + 2, i] = ix * (pull[ahead] - pull[behind])
 
@@ -649,35 +670,41 @@ def places(
     zero, one, eps = k[ZERO], k[ONE], k[EPS]
     iz, iy, ix = k[INVERSE], k[INVERSE + 1], k[INVERSE + 2]
     nz, ny, nx = w[NZ], w[NY], w[NX]
-    low_z, low_y = zero - z, zero - y
-    top_z, top_y = zero + (nz - 1 - z), zero + (ny - 1 - y)
-    most_z = top_z - one if nz > 1 else zero
-    most_y = top_y - one if ny > 1 else zero
-    low_x, top_x = zero - x, zero + (nx - 1 - x)
-    beyond_x = one if nx > 1 else zero
+    # Relative to the voxel, so that its place in the array rounds nothing. An axis of length 1 has one place.
+    low_z, low_y, low_x = zero - z, zero - y, zero - x
+    top_z, top_y, top_x = zero + (nz - 1 - z), zero + (ny - 1 - y), zero + (nx - 1 - x)
+    long_z, long_y, long_x = one * (nz > 1), one * (ny > 1), one * (nx > 1)
     start = (z * ny + y) * nx + x
-    # Offsets are floating point, exact far beyond any voxel count of an axis.
-    edge_z, edge_y, edge_x = one * (nz > 1), one * (ny > 1), one * (nx > 1)
+    plane = ny * nx
     for i in range(lanes):
-        c = u[p + i]
-        lane = zero + np.int64(i)
+        c, inside = u[p + i], scratch[MASK, i]
         guarded = scratch[NORM, i] + eps
         step = -c / (guarded if guarded > zero else one)
-        step = step if (guarded > zero) & (scratch[MASK, i] > zero) else zero
-        wz = min(max(step * scratch[SLOPE, i] * iz, low_z), top_z)
-        wy = min(max(step * scratch[SLOPE + 1, i] * iy, low_y), top_y)
-        wx = min(max(step * scratch[SLOPE + 2, i] * ix, low_x - lane), top_x - lane)
-        bz = min(np.floor(wz), most_z)
-        by = min(np.floor(wy), most_y)
-        bx = min(np.floor(wx), top_x - lane - beyond_x)
+        step = step if guarded > zero else zero
+        step = step if inside > zero else zero
+        scratch[AWAY, i] = min(max(step * scratch[SLOPE, i] * iz, low_z), top_z)
+        scratch[AWAY + 1, i] = min(max(step * scratch[SLOPE + 1, i] * iy, low_y), top_y)
+        scratch[AWAY + 2, i] = step * scratch[SLOPE + 2, i] * ix
+    for i in range(lanes):
+        lane = zero + np.int32(i)
+        wz, wy = scratch[AWAY, i], scratch[AWAY + 1, i]
+        wx = min(max(scratch[AWAY + 2, i], low_x - lane), top_x - lane)
+        bz = min(np.floor(wz), top_z - long_z)
+        by = min(np.floor(wy), top_y - long_y)
+        bx = min(np.floor(wx), top_x - lane - long_x)
         scratch[PART, i] = wz - bz
         scratch[PART + 1, i] = wy - by
         scratch[PART + 2, i] = wx - bx
-        outside = (bz < low_z + edge_z) | (bz > top_z - edge_z - edge_z)
-        outside = outside | (by < low_y + edge_y) | (by > top_y - edge_y - edge_y)
-        outside = outside | (bx + lane < low_x + edge_x) | (bx + lane > top_x - edge_x - edge_x)
-        scratch[AT_EDGE, i] = one if outside else zero
-        place[i] = start + np.int64(i) + np.int64(bz) * (ny * nx) + np.int64(by) * nx + np.int64(bx)
+        scratch[AWAY, i] = bz
+        scratch[AWAY + 1, i] = by
+        scratch[AWAY + 2, i] = bx + lane
+    for i in range(lanes):
+        bz, by, bx = scratch[AWAY, i], scratch[AWAY + 1, i], scratch[AWAY + 2, i]
+        room = min(min(bz - low_z - long_z, top_z - long_z - long_z - bz), by - low_y - long_y)
+        room = min(min(room, top_y - long_y - long_y - by), bx - low_x - long_x)
+        room = min(room, top_x - long_x - long_x - bx)
+        scratch[AT_EDGE, i] = one if room < zero else zero
+        place[i] = start + np.int64(bz) * plane + np.int64(by) * nx + np.int64(bx)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
@@ -977,36 +1004,25 @@ def upwind_norms(u: Any, p: Any, lanes: Any, scratch: Any, w: Any, k: Any) -> No
 @njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def rates(u: Any, p: Any, r: Any, lanes: Any, rate: Any, scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """u_t of a segment from what is in scratch."""
-    zero = k[ZERO]
+    zero, one = k[ZERO], k[ONE]
     balloon, curvature, convection = k[BALLOON], k[CURVATURE], k[CONVECTION]
-    gradient = w[GRADIENT]
-    if gradient == CENTRAL:
+    sz, sy, sx = np.uint64(w[SZ]), np.uint64(w[SY]), np.uint64(1)
+    iz, iy, ix = convection * k[INVERSE], convection * k[INVERSE + 1], convection * k[INVERSE + 2]
+    if w[GRADIENT] == CENTRAL or w[GRADIENT] == NONE:
         for i in range(lanes):
-            scratch[TOTAL, i] = balloon * scratch[BALLOON_SPEED, i] * scratch[NORM, i]
-    elif gradient == NONE:
-        for i in range(lanes):
-            scratch[TOTAL, i] = balloon * scratch[BALLOON_SPEED, i]
-    else:
-        for i in range(lanes):
-            s = balloon * scratch[BALLOON_SPEED, i]
-            a, b = scratch[GROWING, i], scratch[SHRINKING, i]
-            scratch[TOTAL, i] = s * (a if s >= zero else b)
-    if curvature != zero:
-        for i in range(lanes):
-            scratch[TOTAL, i] += curvature * scratch[CURVATURE_SPEED, i] * scratch[BEND, i]
-    if convection != zero:
-        sz, sy, sx = np.uint64(w[SZ]), np.uint64(w[SY]), np.uint64(1)
-        iz, iy, ix = k[INVERSE], k[INVERSE + 1], k[INVERSE + 2]
-        for i in range(lanes):
-            q = p + i
-            c = u[q]
-            vz, vy, vx = scratch[VELOCITY, i], scratch[VELOCITY + 1, i], scratch[VELOCITY + 2, i]
-            total = (max(vz, zero) * (u[q + sz] - c) - max(-vz, zero) * (c - u[q - sz])) * iz
-            total += (max(vy, zero) * (u[q + sy] - c) - max(-vy, zero) * (c - u[q - sy])) * iy
-            total += (max(vx, zero) * (u[q + sx] - c) - max(-vx, zero) * (c - u[q - sx])) * ix
-            scratch[TOTAL, i] += convection * total
+            norm = scratch[NORM, i] if w[GRADIENT] == CENTRAL else one
+            scratch[GROWING, i] = norm
+            scratch[SHRINKING, i] = norm
     for i in range(lanes):
-        total, inside = scratch[TOTAL, i], scratch[MASK, i]
+        q = p + i
+        c, s, inside = u[q], balloon * scratch[BALLOON_SPEED, i], scratch[MASK, i]
+        growing, shrinking = scratch[GROWING, i], scratch[SHRINKING, i]
+        total = s * (growing if s >= zero else shrinking)
+        total = total + curvature * scratch[CURVATURE_SPEED, i] * scratch[BEND, i]
+        vz, vy, vx = scratch[VELOCITY, i], scratch[VELOCITY + 1, i], scratch[VELOCITY + 2, i]
+        total += (max(vz, zero) * (u[q + sz] - c) - max(-vz, zero) * (c - u[q - sz])) * iz
+        total += (max(vy, zero) * (u[q + sy] - c) - max(-vy, zero) * (c - u[q - sy])) * iy
+        total += (max(vx, zero) * (u[q + sx] - c) - max(-vx, zero) * (c - u[q - sx])) * ix
         rate[r + i] = total if inside > zero else zero
 
 
@@ -1118,3 +1134,139 @@ def free_voxels(
             free = size * np.float64(scratch[BALLOON_SPEED, i]) > threshold
             inside = scratch[MASK, i] > k[ZERO] and scratch[DENSITY, i] > k[ZERO]
             flags[(z * w[NY] + y) * w[NX] + x + i] = free and inside
+
+
+# --- labels that meet ------------------------------------------------------------------------------------------------
+#
+# What is computed is written in `coupling`. The boxes of all labels begin at a multiple of 16 voxels along x, so that a
+# segment of one label is a segment of every other one whose box holds it. What a label becomes is kept apart until
+# every label was seen (Jacobi), then written.
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def number_beside(z: Any, y: Any, s: Any, w: Any) -> Any:  # pragma: no cover
+    """The number of a segment of another box; -1 where it has none there."""
+    if z < 0 or z >= w[NZ] or y < 0 or y >= w[NY] or s < 0 or s >= w[ROW_SEGMENTS]:
+        return -1
+    return (z * w[NY] + y) * w[ROW_SEGMENTS] + s
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def count_beside(
+    segments: Any, shift: Any, their_bits: Any, their_inside: Any, their_w: Any, place: Any, filled: int
+) -> int:  # pragma: no cover
+    """Number the segments of a list that lie near another label, those that have no number (-1) yet; the new count.
+
+    `shift` is added to a place in this box to get it in theirs. A segment that is all at -w does not count.
+    """
+    for n in range(segments.shape[0]):
+        z, y, x = segments[n, Z] + shift[0], segments[n, Y] + shift[1], segments[n, X] + shift[2]
+        number = number_beside(z, y, x // LANES, their_w)
+        if number >= 0 and place[n] < 0 and (their_bits[number] != 0 or their_inside[number] != 0):
+            place[n] = filled
+            filled += 1
+    return filled
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def largest_beside(
+    segments: Any, shift: Any, their_u: Any, their_origin: int, their_w: Any, place: Any, largest: Any
+) -> None:  # pragma: no cover
+    """Raise m, one row for each numbered segment, to another label's u."""
+    for n in range(segments.shape[0]):
+        row = place[n]
+        if row < 0:
+            continue
+        z, y, x = segments[n, Z] + shift[0], segments[n, Y] + shift[1], segments[n, X] + shift[2]
+        if number_beside(z, y, x // LANES, their_w) < 0:
+            continue
+        p = their_origin + z * their_w[SZ] + y * their_w[SY] + x
+        for i in range(min(np.int64(LANES), their_w[NX] - x)):
+            largest[row, i] = max(largest[row, i], their_u[p + i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def shared_ground(
+    segments: Any, place: Any, u: Any, moved: Any, others: Any, resting: Any, values: Any, touched: Any, w: Any, k: Any
+) -> None:  # pragma: no cover
+    """What the coupling makes of the moved u, into `values`; `touched` has a bit for each voxel that it changes."""
+    zero, two, width = k[ZERO], k[TWO], k[WIDTH]
+    for n in range(segments.shape[0]):
+        row = place[n]
+        if row < 0:
+            continue
+        p = segments[n, BASE]
+        bits = 0
+        for i in range(LANES):
+            c = moved[p + i]
+            v = c
+            if i < w[NX] - segments[n, X] and abs(u[p + i]) < width:
+                m, f = others[row, i], resting[row, i]
+                if c + m > zero:
+                    v = (c - m) / two
+                    bits |= 1 << i
+                if v + f > zero:
+                    v = -f
+                    bits |= 1 << i
+            values[row, i] = v
+        touched[row] = bits
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def write_shared(
+    segments: Any, place: Any, moved: Any, values: Any, touched: Any, rows: Any, bits: Any, w: Any
+) -> int:  # pragma: no cover
+    """Write the segments that the coupling changed; keep their rows and bits. How many there are."""
+    count = 0
+    for n in range(segments.shape[0]):
+        row = place[n]
+        if row < 0 or touched[row] == 0:
+            continue
+        p = segments[n, BASE]
+        for i in range(LANES):
+            moved[p + i] = values[row, i]
+        if segments[n, AT_BORDER]:
+            replicate(moved, p, segments[n, Z], segments[n, Y], segments[n, X] // LANES, w)
+        for column in range(segments.shape[1]):
+            rows[count, column] = segments[n, column]
+        bits[count] = touched[row]
+        count += 1
+    return count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def contact(
+    rows: Any,
+    contacts: Any,
+    bits: Any,
+    u: Any,
+    primary: Any,
+    edge: Any,
+    pull: Any,
+    walls: Any,
+    threshold: float,
+    scratch: Any,
+    place: Any,
+    lanes: int,
+    w: Any,
+    k: Any,
+) -> Any:  # pragma: no cover
+    """Front at a contact, per voxel size, and the part of it where |balloon| S is above the threshold."""
+    size = abs(np.float64(k[BALLOON]))
+    every = np.uint64(lanes)
+    area = blocked = 0.0
+    for n in range(rows.shape[0]):
+        if bits[rows[n, NUMBER]] == 0:
+            continue
+        p = np.uint64(rows[n, BASE])
+        z, y, x = rows[n, Z], rows[n, Y], rows[n, X]
+        count = min(np.int64(LANES), w[NX] - x)
+        mask_of_band(u, p, np.uint64(count), scratch, k)
+        slopes_and_measures(u, p, every, scratch, w, k)
+        read_speeds(u, p, every, z, y, x, primary, edge, pull, walls, scratch, place, w, k)
+        for i in range(count):
+            if (contacts[n] >> i) & 1:
+                d = np.float64(scratch[MASK, i]) * np.float64(scratch[DENSITY, i])
+                area += d
+                blocked += d if size * np.float64(scratch[BALLOON_SPEED, i]) > threshold else 0.0
+    return area, blocked

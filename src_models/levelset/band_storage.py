@@ -143,8 +143,12 @@ class BandStorage:
         """A pass over the list."""
         return shared(work, self.count, self.pieces(self.count))
 
-    def survey_all(self, *, fronts: bool = False) -> None:
-        """Find bits and counts of the whole array anew."""
+    def survey_all(self) -> None:
+        """Find bits and counts of the whole array anew.
+
+        A voxel at +-w with a neighbour on the other side, as pins and walls make them, counts with the band: the next
+        redistancing changes it.
+        """
 
         def work(first: int, last: int) -> tuple[int, int]:
             found: tuple[int, int] = kernels.survey_all(
@@ -155,7 +159,6 @@ class BandStorage:
                 self._inside,
                 self._far,
                 self.origin,
-                fronts,
                 self.whole,
                 self.numbers,
             )
@@ -166,10 +169,11 @@ class BandStorage:
 
     def survey(self, segments: NDArray[Any], count: int) -> None:
         """Renew bits and counts of the segments of a list."""
+        constrained = bool(self.whole[kernels.WALLS] or self.whole[kernels.PINS])
 
         def work(first: int, last: int) -> tuple[int, int]:
             more: tuple[int, int] = kernels.survey(
-                first, last, segments, self.u, self.bits, self._inside, self._far, self.whole, self.numbers
+                first, last, segments, self.u, self.bits, self._inside, self._far, constrained, self.whole, self.numbers
             )
             return more
 
@@ -219,7 +223,7 @@ class BandStorage:
         w, k, width = self.whole, self.numbers, float(self.numbers[kernels.WIDTH])
         w[kernels.ORDER] = order
         k[kernels.LEAST] = k[kernels.MOST] = 1
-        self.survey_all(fronts=True)
+        self.survey_all()
         self.list_all()
         near = np.zeros(self.count * LANES, self.u.dtype)
         self.passed(lambda a, b: kernels.rescale_near(a, b, LANES, self.segments, self.u, self.other, near, w, k))

@@ -49,21 +49,21 @@ def evolve_labels(
     spacing : sequence of float
         mm per array axis, in array order.
     parameters : LevelSetParameters, or mapping of int to LevelSetParameters
-        The equation and when to stop: the same for all labels, or one for each. All share ``dtype``, ``band`` and whether
-        there is redistancing.
+        The equation and when to stop: the same for all labels, or one for each. All share ``dtype``, ``band`` and
+        whether there is redistancing.
     protected : ndarray, optional
         Labels that are there already; anything but 0 is a wall.
     walls : ndarray of bool, optional
         Where no label must go.
     pins : ndarray of int, optional
-        The number of the label that a voxel must stay in; 0 for none. A voxel pinned to one label is a wall to the others.
+        The number of the label that a voxel must stay in; 0 for none. It is a wall to the other labels.
 
     Yields
     ------
     LabelsState
         The start, then every step. In place of ``next``, ``send`` a mapping of label numbers to `LevelSetParameters`, a
-        `LevelSetParameters` for all, or `Constraints` (whose pins hold label numbers); a label that had ended goes on with
-        its new parameters. Pause by not calling, cancel by ``close``.
+        `LevelSetParameters` for all, or `Constraints` (whose pins hold label numbers); a label that had ended goes on
+        with its new parameters. Pause by not calling, cancel by ``close``.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def evolve_labels(
     -----
     The time step is the smallest of those of the moving labels, so that all share one time. Memory grows with the boxes
     around the labels, not with labels times volume; Chan-Vese speeds and runs without redistancing need whole arrays.
-    Where two fronts lie exactly on one voxel the lower number gets it.
+    Where two fronts lie exactly on one voxel the lower number gets it. ``pyramid`` is not used.
     """
     run = LabelsRun(image, initials, spacing, parameters, protected, walls, pins)
     state = run.start()
@@ -120,14 +120,11 @@ def replay_labels(record: Record, image: NDArray[Any]) -> Generator[LabelsState,
         {int(k): LevelSetParameters(**values) for k, values in record.parameters["labels"].items()},
         **masks,
     )
-    changes = list(record.changes)
     steps = int(record.result["steps"])
     state = next(again)
     while state.stop_reason is None and not (record.status == "cancelled" and state.iteration >= steps):
         yield state
-        due = [change for change in changes if change.step == state.iteration]
-        changes = changes[len(due) :]
-        state = again.send(_message(due))
+        state = again.send(_message([change for change in record.changes if change.step == state.iteration]))
     yield state
     return state.result()
 

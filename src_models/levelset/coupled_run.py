@@ -13,11 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_models.errors import DeviceError, InputError, LsnetError
+from src_models.errors import InputError, LsnetError
 from src_models.levelset import label_box as boxes
+from src_models.levelset.coupled_inputs import (
+    SHARED,
+    Starts,
+    parameters_by_number,
+    starts_by_number,
+    stored_inputs,
+)
 from src_models.levelset.coupled_states import ENDED, LabelReport, LabelsResult, LabelsState
 from src_models.levelset.coupling import label_array, overlap
-from src_models.levelset.initial import Seeds, band_width, check_labels
+from src_models.levelset.initial import band_width
 from src_models.levelset.label_box import Box
 from src_models.levelset.label_engine import Neighbour
 from src_models.levelset.label_front import LabelFront, Scene
@@ -27,9 +34,6 @@ from src_models.levelset.states import Constraints
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
 
 Message = Mapping[int, LevelSetParameters] | LevelSetParameters | Constraints | None
-Starts = Mapping[int, NDArray[Any] | Seeds]
-
-_SHARED = ("dtype", "device", "band", "engine")
 
 
 class LabelsRun:
@@ -52,14 +56,14 @@ class LabelsRun:
         self._image = as_image(image, spacing)
         self.shape = tuple(self._image.shape)
         self.spacing = tuple(float(h) for h in spacing)
-        starts = _starts(initials, self.shape)
-        chosen = _parameters(parameters, list(starts))
+        starts = starts_by_number(initials, self.shape)
+        chosen = parameters_by_number(parameters, list(starts))
         self._first_parameters = {k: with_range(self._image, p) for k, p in chosen.items()}
         p = next(iter(chosen.values()))
         width = band_width(self.spacing, self.shape, p.band) if p.redistance_every else None
         self._protected = self._array(protected, "protected labels")
         self._scene = Scene(self._image, self.spacing, width, self._walls(walls), self._pins(pins))
-        self._inputs = _stored(starts, self._protected, walls, self._scene.pins)
+        self._inputs = stored_inputs(starts, self._protected, walls, self._scene.pins)
         self._changes: list[Change] = []
         self._notes: list[str] = []
         if self._image.min() == self._image.max():
@@ -153,7 +157,7 @@ class LabelsRun:
                     "Start a new run from here.",
                 )
             now = self._fronts[number].parameters
-            fixed = {name: getattr(now, name) for name in _SHARED}
+            fixed = {name: getattr(now, name) for name in SHARED}
             found[number] = with_range(self._image, parameters.model_copy(update=fixed))
         return found
 
@@ -331,6 +335,8 @@ class LabelsRun:
                 "stop_reason": reason,
                 "steps": state.iteration,
                 "time": state.time,
+                "size_mm": sum(r.size for r in reports.values()),
+                "volume_ml": sum(r.size for r in reports.values()) / 1000 if len(self.spacing) == 3 else None,
                 "labels": told,
                 "labels_hash": content_hash(labels),
             },
@@ -349,82 +355,6 @@ class LabelsRun:
             notes=tuple(self._notes),
             level_sets={number: (front.box, front.level_set().copy()) for number, front in self._fronts.items()},
         )
-
-
-def _starts(initials: Starts | NDArray[Any], shape: tuple[int, ...]) -> dict[int, NDArray[Any] | Seeds]:
-    """The start of each label in the order of the numbers."""
-    if isinstance(initials, np.ndarray):
-        check_labels(initials, shape)
-        if initials.dtype.kind not in "ui":
-            raise InputError("seeds-labels", "The starts name no labels", "", "Give one whole number per voxel.")
-        initials = {int(k): initials == k for k in np.unique(initials) if k != 0}
-    if not initials:
-        raise InputError("seeds-none", "There is no label to grow", "", "Draw a start for at least one label.")
-    for number in initials:
-        if not 1 <= number <= 65535:
-            raise InputError("label-number", f"{number} is no label number", "1 to 65535 are", "Choose another number.")
-    return dict(sorted(initials.items()))
-
-
-def _parameters(
-    given: LevelSetParameters | Mapping[int, LevelSetParameters], numbers: Sequence[int]
-) -> dict[int, LevelSetParameters]:
-    """The parameters of each label."""
-    every = dict.fromkeys(numbers, given) if isinstance(given, LevelSetParameters) else dict(given)
-    missing = [k for k in numbers if k not in every]
-    if missing:
-        raise InputError(
-            "label-parameters", f"Label {missing[0]} has no parameters", "", "Give parameters for every label."
-        )
-    chosen = {k: every[k] for k in numbers}
-    first = chosen[numbers[0]]
-    for p in chosen.values():
-        if any(getattr(p, name) != getattr(first, name) for name in _SHARED) or (p.redistance_every == 0) != (
-            first.redistance_every == 0
-        ):
-            raise InputError(
-                "label-parameters-differ",
-                "The labels of one run share precision, band, device and whether there is redistancing",
-                "theirs differ",
-                "Give all labels the same dtype, band, device, engine and redistance_every.",
-            )
-    if first.device not in ("auto", "cpu") or first.engine == "reference":
-        raise DeviceError(
-            "labels-engine",
-            "Several labels at once run on the processor, with the compiled engine",
-            f"device is {first.device}, engine is {first.engine}",
-            "Choose auto for both.",
-        )
-    return chosen
-
-
-def _stored(
-    starts: Starts, protected: NDArray[Any] | None, walls: NDArray[Any] | None, pins: NDArray[Any] | None
-) -> dict[str, Any]:
-    """The drawn inputs as a record keeps them: all masks in one array of labels."""
-    others: dict[str, Any] = {}
-    labels: NDArray[Any] | None = None
-    for number, start in starts.items():
-        if isinstance(start, Seeds):
-            others[str(number)] = {"seeds": start.model_dump(mode="json")}
-            continue
-        array = np.asarray(start)
-        if array.dtype.kind == "f":
-            others[str(number)] = {"array": StoredArray.of(array).model_dump(mode="json")}
-            continue
-        if labels is None:
-            labels = np.zeros(array.shape, np.min_scalar_type(max(starts)))
-        if array.shape == labels.shape:
-            labels[array != 0] = number
-    stored: dict[str, Any] = {"initials": {"others": others}}
-    if labels is not None:
-        stored["initials"]["labels"] = StoredArray.of(labels).model_dump(mode="json")
-    for name, mask in (("protected", protected), ("walls", walls)):
-        if mask is not None:
-            stored[name] = StoredArray.of(np.asarray(mask) != 0).model_dump(mode="json")
-    if pins is not None:
-        stored["pins"] = StoredArray.of(pins).model_dump(mode="json")
-    return stored
 
 
 def _part(front: LabelFront, box: Box) -> NDArray[Any]:

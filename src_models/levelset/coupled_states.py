@@ -92,6 +92,11 @@ class LabelsResult:
     notes: tuple[str, ...] = ()
     level_sets: Mapping[int, tuple[tuple[slice, ...], NDArray[Any]]] = field(default_factory=dict)
 
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The voxels of any label."""
+        return np.asarray(self.labels > 0)
+
     def level_set(self, number: int) -> NDArray[Any]:
         """u of a label on the whole array, in mm near its front, positive inside."""
         box, u = self.level_sets[number]

@@ -175,22 +175,24 @@ def rate_of_change(n: Neighbourhood, speeds: Speeds, parameters: LevelSetParamet
     return Terms(balloon, curvature, convection)
 
 
-def largest_rate(n: Neighbourhood, speeds: Speeds, parameters: LevelSetParameters) -> float:
-    """1/dt of the stability bound at CFL number 1, the maximum over the voxels; 0 where nothing can move.
+def rates(n: Neighbourhood, speeds: Speeds, parameters: LevelSetParameters) -> Tensor:
+    """1/dt of the stability bound at CFL number 1, per voxel; differentiable in the speeds.
 
-        max [ |balloon| |S| sqrt(sum 1/h^2) + |convection| sum |v_d| / h_d + 2 curvature W sum 1/h^2 ]
+        |balloon| |S| sqrt(sum 1/h^2) + |convection| sum |v_d| / h_d + 2 curvature W sum 1/h^2
 
     with the first root times sqrt(2) for Osher and Sethian's gradient. The speeds are those of the voxels.
     """
-    if n.centre.numel() == 0:
-        return 0.0
     inverse_squares = sum(1 / h**2 for h in n.active_spacing)
     root: float = inverse_squares**0.5 * (2**0.5 if parameters.gradient == "osher_sethian" else 1.0)
     rate = abs(parameters.balloon) * root * speeds.balloon.abs()
     for axis in n.axes if speeds.convection else ():
         rate = rate + parameters.convection_weight / n.spacing[axis] * speeds.convection[axis].abs()
-    rate = rate + 2 * parameters.curvature * inverse_squares * speeds.curvature
-    return float(rate.max())
+    return rate + 2 * parameters.curvature * inverse_squares * speeds.curvature
+
+
+def largest_rate(n: Neighbourhood, speeds: Speeds, parameters: LevelSetParameters) -> float:
+    """The largest of the `rates`: 1/dt at CFL number 1; 0 where nothing can move."""
+    return float(rates(n, speeds, parameters).max()) if n.centre.numel() else 0.0
 
 
 def constrained(u: Tensor, spacing: Sequence[float], walls: Tensor | None, pins: Tensor | None) -> Tensor:

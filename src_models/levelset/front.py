@@ -164,7 +164,9 @@ class Front:
 
     def _active_sites(self) -> Sites:
         if isinstance(self.neighbourhood, Packed):
-            return self._flags.grown(self.neighbourhood.sites, SWEEPS)
+            # Beside pins and walls a voxel at +-w has a neighbour on the other side: redistancing begins there.
+            constrained = self.walls is not None or self.pins is not None
+            return self._flags.grown(self.neighbourhood.sites, SWEEPS + constrained)
         return Sites(torch.arange(self.flat.numel(), device=self.flat.device), self.shape)
 
     def _enforce(self, index: Tensor) -> None:

@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.levelset import band_kernels as kernels
-from src_models.levelset import band_lists as lists
-from src_models.levelset import coupling_kernels as coupling
 from src_models.levelset.band import BandEngine
 from src_models.levelset.band_kernels import LANES
-from src_models.levelset.band_speeds import SCRATCH_ROWS
 from src_models.levelset.label_box import Box
 
 Neighbour = tuple["LabelEngine", tuple[int, int, int], bool]
@@ -26,16 +23,13 @@ class LabelEngine(BandEngine):
 
     name = "band"
 
-    def __init__(
-        self, u: NDArray[Any], spacing: Sequence[float], width: float | None, threads: int | None = None
-    ) -> None:
-        super().__init__(u, spacing, width, threads)
-        self._threads = threads
+    def __init__(self, u: NDArray[Any], spacing: Sequence[float], width: float | None) -> None:
+        super().__init__(u, spacing, width)
         self._place = np.zeros(0, np.int64)
         self._values = np.zeros((0, LANES), u.dtype)
         self._touched = np.zeros(0, np.int64)
         self._met = 0
-        self._contact_rows = np.zeros((0, lists.COLUMNS), np.int64)
+        self._contact_rows = np.zeros((0, kernels.COLUMNS), np.int64)
         self._contact_bits = np.zeros(0, np.int64)
         self._contacts = 0
 
@@ -64,9 +58,7 @@ class LabelEngine(BandEngine):
         for them, shift, _ in neighbours:
             theirs = them._band
             count = int(
-                coupling.count_beside(
-                    segments, np.array(shift), theirs.bits, theirs._inside, theirs.whole, place, count
-                )
+                kernels.count_beside(segments, np.array(shift), theirs.bits, theirs._inside, theirs.whole, place, count)
             )
         if count == 0:
             return
@@ -74,10 +66,10 @@ class LabelEngine(BandEngine):
         for them, shift, moves in neighbours:
             theirs = them._band
             their_u, largest = (theirs.other, others) if moves else (theirs.u, resting)
-            coupling.largest_beside(segments, np.array(shift), their_u, theirs.origin, theirs.whole, place, largest)
+            kernels.largest_beside(segments, np.array(shift), their_u, theirs.origin, theirs.whole, place, largest)
         self._values = np.zeros((count, LANES), band.u.dtype)
         self._touched = np.zeros(count, np.int64)
-        coupling.shared_ground(
+        kernels.shared_ground(
             segments, place, band.u, band.other, others, resting, self._values, self._touched, band.whole, band.numbers
         )
         self._met = count
@@ -89,10 +81,10 @@ class LabelEngine(BandEngine):
             return
         changed = int(np.count_nonzero(self._touched))
         if changed > len(self._contact_rows):
-            self._contact_rows = np.zeros((changed + changed // 4, lists.COLUMNS), np.int64)
+            self._contact_rows = np.zeros((changed + changed // 4, kernels.COLUMNS), np.int64)
             self._contact_bits = np.zeros(len(self._contact_rows), np.int64)
         self._contacts = int(
-            coupling.write_shared(
+            kernels.write_shared(
                 band.segments[: band.count],
                 self._place[: band.count],
                 band.other,
@@ -112,8 +104,8 @@ class LabelEngine(BandEngine):
         if self._contacts == 0:
             return 0.0, 0.0
         band = self._band
-        scratch = np.zeros((SCRATCH_ROWS, LANES), band.u.dtype)
-        area, blocked = coupling.contact(
+        scratch = np.zeros((kernels.SCRATCH_ROWS, LANES), band.u.dtype)
+        area, blocked = kernels.contact(
             self._contact_rows[: self._contacts],
             self._contact_bits,
             band.bits,
@@ -167,7 +159,7 @@ class LabelEngine(BandEngine):
         u = np.full(tuple(shape), -self.width, self._band.u.dtype)
         inner = tuple(slice(a, a + n) for a, n in zip(offset, self.shape, strict=True))
         u[inner] = self.level_set()
-        larger = LabelEngine(u, self.spacing, self.width, self._threads)
+        larger = LabelEngine(u, self.spacing, self.width)
         band = larger._band
         nothing = np.zeros(1, np.bool_)
         larger._walls = nothing if walls is None else np.ascontiguousarray(walls, np.bool_).reshape(-1)
@@ -181,7 +173,7 @@ class LabelEngine(BandEngine):
             larger._log_rows = larger._placed(self._log_rows[: self._logged], offset)
             larger._log_values = self._log_values[: self._logged].copy()
             larger._logged = self._logged
-            larger._epochs[larger._log_rows[:, lists.NUMBER]] = larger._epoch
+            larger._epochs[larger._log_rows[:, kernels.NUMBER]] = larger._epoch
         return larger
 
     def _placed(self, rows: NDArray[Any], offset: Sequence[int]) -> NDArray[Any]:
@@ -189,12 +181,12 @@ class LabelEngine(BandEngine):
         w = self._band.whole
         z, y, x = (0,) * (3 - len(offset)) + tuple(offset)
         placed = rows.copy()
-        placed[:, lists.Z] += z
-        placed[:, lists.Y] += y
-        placed[:, lists.X] += x
-        inner = placed[:, lists.Z] * w[kernels.SZ] + placed[:, lists.Y] * w[kernels.SY] + placed[:, lists.X]
-        placed[:, lists.BASE] = self._band.origin + inner
-        row = placed[:, lists.Z] * w[kernels.NY] + placed[:, lists.Y]
-        placed[:, lists.NUMBER] = row * w[kernels.ROW_SEGMENTS] + placed[:, lists.X] // LANES
-        placed[:, lists.AT_BORDER] = 1  # the replication looks itself at which border a segment lies
+        placed[:, kernels.Z] += z
+        placed[:, kernels.Y] += y
+        placed[:, kernels.X] += x
+        inner = placed[:, kernels.Z] * w[kernels.SZ] + placed[:, kernels.Y] * w[kernels.SY] + placed[:, kernels.X]
+        placed[:, kernels.BASE] = self._band.origin + inner
+        row = placed[:, kernels.Z] * w[kernels.NY] + placed[:, kernels.Y]
+        placed[:, kernels.NUMBER] = row * w[kernels.ROW_SEGMENTS] + placed[:, kernels.X] // LANES
+        placed[:, kernels.AT_BORDER] = 1  # the replication looks itself at which border a segment lies
         return placed

@@ -67,11 +67,11 @@ class Scene:
             return walls
         pins = self.pins[box]
         theirs = (pins != 0) & (pins != number)
-        return theirs if walls is None else walls | theirs
+        return np.asarray(theirs if walls is None else walls | theirs)
 
     def pins_of(self, number: int, box: Box) -> NDArray[np.bool_] | None:
         """Pins for one label in a box."""
-        return None if self.pins is None else self.pins[box] == number
+        return None if self.pins is None else np.asarray(self.pins[box] == number)
 
 
 class LabelFront:

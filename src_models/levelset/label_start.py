@@ -68,7 +68,7 @@ def _cut(u: NDArray[Any], spacing: Sequence[float], width: float, *, banded: boo
     found = boxes.around(u > -u.dtype.type(width)) if banded else None
     if found is None:
         return u, boxes.whole(u.shape)
-    box = boxes.widened(found, boxes.margins(u.shape, spacing, width), u.shape)
+    box = boxes.widened(found, [m + 2 for m in boxes.margins(u.shape, spacing, width)], u.shape)
     return np.ascontiguousarray(u[box]), box
 
 
@@ -92,7 +92,8 @@ def _from_mask(
     shape = inside.shape
     everything = boxes.whole(shape)
     found = boxes.around(inside) or everything
-    margins = boxes.margins(shape, spacing, width)
+    # once for the band, once for what a voxel of the band reads
+    margins = [2 * m for m in boxes.margins(shape, spacing, width)]
     box = everything if boxes.needs_everything(parameters) else boxes.widened(found, margins, shape)
     while True:
         start = np.where(inside[box], width, -width).astype(parameters.dtype)

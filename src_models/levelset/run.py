@@ -99,6 +99,7 @@ class Run:
         self._walls = self._mask(walls, "walls")
         self._pins = self._mask(pins, "pins")
         self.width = self._band_width()
+        self.problem.speed_images(self.parameters)  # first: making them takes room that u needs later
         self.engine_name = chosen_engine(self.parameters, self._like.device, contributions)
         start, redistance = self._start_level_set(initial)
         self.engine = make_engine(

@@ -81,16 +81,21 @@ class Dense(Neighbourhood):
             clamped = torch.arange(-REACH, n + REACH, device=u.device).clamp(0, n - 1)
             padded = padded.index_select(self._lead + axis, clamped)
         self._padded = padded
+        # one view a place: the way back of a derivative then visits each place once, not once per difference
+        self._views: dict[tuple[int, ...], Tensor] = {}
 
     def at(self, *moves: Move) -> Tensor:
         """Values at the clamped neighbours, a view."""
         shift = dict.fromkeys(self.axes, 0)
         for axis, k in moves:
             shift[axis] += k
-        view = self._padded
-        for axis in self.axes:
-            view = view.narrow(self._lead + axis, REACH + shift[axis], self.shape[axis])
-        return view
+        place = tuple(shift.values())
+        if place not in self._views:
+            view = self._padded
+            for axis in self.axes:
+                view = view.narrow(self._lead + axis, REACH + shift[axis], self.shape[axis])
+            self._views[place] = view
+        return self._views[place]
 
     def central_of(self, derived: Callable[[Neighbourhood], Tensor], axis: int) -> Tensor:
         """Central difference of a derived array."""

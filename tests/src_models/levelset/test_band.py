@@ -77,7 +77,7 @@ def agree(reference, band, tolerance, relative=1e-9):
         np.testing.assert_allclose(ours[1], theirs[1], rtol=relative, atol=1e-9)
 
 
-@pytest.mark.parametrize(("number", "mode"), enumerate(MODES), ids=str)
+@pytest.mark.parametrize(("number", "mode"), list(enumerate(MODES)), ids=str)
 @pytest.mark.parametrize("turn", [0, 3])
 def test_every_mode_steps_like_the_reference(number, mode, turn):
     shape, spacing = GRIDS[(number + turn) % len(GRIDS)]

@@ -84,6 +84,31 @@ def test_a_run_equals_dense_steps(shape, spacing, mode):
     np.testing.assert_array_equal(state.level_set, u.numpy())
 
 
+@pytest.mark.parametrize("engine", ["reference", "band"])
+@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
+def test_a_pin_far_from_the_front_is_felt_as_far_as_redistancing_reaches(shape, spacing, engine):
+    """Beside a lone pin the level set is still at -w: redistancing begins one layer outside the band."""
+    p = LevelSetParameters(speed="region", time_step=0.05, steps=4, auto_stop=False, dtype="float64", engine=engine)
+    image, seed = noisy_ball(shape, spacing)
+    pins = np.zeros(shape, bool)
+    pins[..., -2, -2] = True
+    run = evolve(image, seed, spacing, p, pins=pins)
+    u = torch.from_numpy(next(run).level_set.copy())
+    plain = as_image(image, spacing)
+    fields = SpeedFields(speed_images(plain, spacing, with_range(plain, p)), spacing, p, u[:0, :0].reshape(-1))
+    for state in run:
+        u = explicit_step(
+            u,
+            spacing,
+            fields.at_front(around(u, spacing)),
+            state.dt,
+            p,
+            band_width_mm=band_width(spacing, shape, p.band),
+            pins=torch.from_numpy(pins),
+        )
+        np.testing.assert_allclose(state.level_set, u.numpy(), atol=1e-12)
+
+
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
 def test_full_redistancing_equals_dense_sweeps(shape, spacing):
     _, seed = noisy_ball(shape, spacing)
