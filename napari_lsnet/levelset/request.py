@@ -196,7 +196,7 @@ class Request:
     # ---- what is shown and said
 
     def watch(self, before: Any) -> Any:
-        """Takes the pictures and keeps the timeline; `before` watched the run that this one goes on from, or is None."""
+        """Takes the pictures and keeps the timeline; `before` watched the run that this one goes on from, if any."""
         from napari_lsnet.levelset.watch import RunWatch
 
         return RunWatch(self.spacing, before)
