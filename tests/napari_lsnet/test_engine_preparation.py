@@ -11,6 +11,7 @@ from napari_lsnet.jobs import Job, JobState
 from napari_lsnet.levelset.engine_preparation import MESSAGE, EnginePreparation, prepared
 from napari_lsnet.levelset.panel import LevelSetPanel
 from src_models.levelset.warm import is_ready
+from src_models.progress import Progress
 
 
 @pytest.fixture
@@ -65,3 +66,22 @@ def test_a_child_that_is_ended_holds_nobody_up(preparation, qtbot):
     qtbot.waitUntil(lambda: job.state is JobState.RUNNING)
     preparation.end()
     qtbot.waitUntil(lambda: job.state is JobState.DONE, timeout=5000)
+
+
+def test_what_comes_before_the_steps_spends_none_and_takes_no_change(qtbot):
+    taken = []
+
+    def work():
+        for _ in range(20):
+            time.sleep(0.01)
+            taken.append((yield Progress(phase="prepare")))
+        for _ in range(10):
+            taken.append((yield Progress(phase="step")))
+
+    job = Job(work, title="Work", device="test", counts=lambda report: report.phase == "step")
+    job.start(steps=3)
+    job.send("a change")
+    qtbot.waitUntil(lambda: job.state is JobState.PAUSED, timeout=20_000)
+    assert taken == [None] * 20 + ["a change", None]
+    job.cancel()
+    qtbot.waitUntil(lambda: job.state.ended)
