@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from src_models.levelset import Constraints, LevelSetParameters, evolve
+from src_models.levelset import Constraints, LevelSetParameters, Resume, evolve
 from src_models.levelset.band import BandEngine
 from src_models.levelset.band_storage import redistanced
 from src_models.levelset.fields import speed_images
 from src_models.levelset.initial import band_width
-from src_models.levelset.redistancing import redistance_fully
+from src_models.levelset.redistancing import redistance, redistance_fully
 from src_models.levelset.speed import as_image, with_range
 from tests.runs import states
 
@@ -269,3 +269,40 @@ def test_the_fast_engine_is_the_one_that_is_used():
     seen, result = states(evolve(image, start, (1.0, 1.0), LevelSetParameters(device="cpu", steps=3)))
     assert len(seen) == 4
     assert result.record.versions["numba"]
+
+
+@pytest.mark.parametrize("speed_at", ["front", "voxel"])
+def test_nested_curvature_without_a_guard_is_zero_where_u_is_flat(speed_at):
+    """0/0 there was no number; a front point computed from it was read from outside the image."""
+    p = LevelSetParameters(
+        curvature_form="nested", eps=0.0, steps=4, auto_stop=False, dtype="float64", speed_at=speed_at
+    )
+    start = np.zeros((40, 40), bool)
+    start[12:27, 12:27] = True  # symmetric: u has a flat top
+    ours, theirs = both(picture((40, 40), (1.0, 1.0))[0], start, (1.0, 1.0), p)[:2]
+    for result in (ours, theirs):
+        assert np.isfinite(result[1].level_set).all()
+    np.testing.assert_allclose(ours[1].level_set, theirs[1].level_set, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_level_set_that_overflows_reads_nothing_outside_the_image(dtype):
+    p = LevelSetParameters(
+        redistance_every=0, order=1, gradient="central", time_step=1e30, steps=30, auto_stop=False, dtype=dtype
+    )
+    image, start = picture((30, 33), (1.0, 1.0))
+    assert states(evolve(image, start, (1.0, 1.0), p))[1].iteration > 0
+
+
+@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
+def test_a_step_without_redistancing_loses_no_front(shape, spacing):
+    """Voxels at +w beside voxels at -w: the next redistancing has to find them."""
+    p = LevelSetParameters(
+        speed="region", redistance_every=2, time_step=0.1, steps=2, auto_stop=False, dtype="float64", engine="band"
+    )
+    image, start = picture(shape, spacing)
+    width = band_width(spacing, shape, p.band)
+    u = np.where(start, width, -width)
+    found = states(evolve(image, Resume(u), spacing, p, np.zeros(shape)))[1].level_set
+    wanted = redistance(torch.from_numpy(u), spacing, width, order=p.order).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-9 * width)
