@@ -306,3 +306,42 @@ def test_a_step_without_redistancing_loses_no_front(shape, spacing):
     found = states(evolve(image, Resume(u), spacing, p, np.zeros(shape)))[1].level_set
     wanted = redistance(torch.from_numpy(u), spacing, width, order=p.order).numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-9 * width)
+
+
+def test_a_roll_back_finds_a_front_that_has_gone_far():
+    """The front it comes back to lies many segments from the one it leaves."""
+    shape, spacing, p = (90, 96), (1.0, 1.0), LevelSetParameters(speed="region", curvature=0, dtype="float64")
+    r = np.hypot(*(np.indices(shape) - 45.0))
+    width = band_width(spacing, shape, p.band)
+    images = speed_images(np.zeros(shape), spacing, p, np.ones(shape))
+    start = np.clip(8 - r, -width, width)
+    engine, fresh = (BandEngine(start, spacing, width) for _ in range(2))
+    for each in (engine, fresh):
+        each.set_problem(images, p)
+    engine.save()
+    for _ in range(40):
+        engine.step(0.6, redistancing=True)
+    assert engine.level_set()[45, 45 + 30] > 0
+    engine.roll_back()
+    for each in (engine, fresh):
+        each.step(0.6, redistancing=True)
+    np.testing.assert_array_equal(engine.level_set(), fresh.level_set())
+    assert engine.look(0.5) == fresh.look(0.5)
+
+
+def test_walls_forget_the_way_back():
+    """What was remembered before a wall was drawn must not come back through it."""
+    image, start = picture((34, 30), (1.0, 1.0))
+    p = with_range(image, LevelSetParameters(speed="region"))
+    images = speed_images(as_image(image, (1.0, 1.0)), (1.0, 1.0), p, np.ones(start.shape))
+    engine = BandEngine(redistanced(np.where(start, 4.0, -4.0), (1.0, 1.0), 4.0, 2), (1.0, 1.0), 4.0)
+    engine.set_problem(images, p)
+    engine.save()
+    engine.step(0.3, True)
+    walls = np.zeros(start.shape, bool)
+    walls[:, 12:] = True
+    engine.set_walls_and_pins(walls, None)
+    after = engine.level_set().copy()
+    engine.roll_back()
+    np.testing.assert_array_equal(engine.level_set(), after)
+    assert not (engine.level_set()[walls] > 0).any()
