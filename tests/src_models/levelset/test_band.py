@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from src_models.levelset import Constraints, LevelSetParameters, Resume, evolve
+from src_models.levelset import band_kernels as kernels
 from src_models.levelset.band import BandEngine
 from src_models.levelset.band_storage import redistanced
 from src_models.levelset.fields import speed_images
@@ -285,13 +286,20 @@ def test_nested_curvature_without_a_guard_is_zero_where_u_is_flat(speed_at):
     np.testing.assert_allclose(ours[1].level_set, theirs[1].level_set, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_level_set_that_overflows_reads_nothing_outside_the_image(dtype):
-    p = LevelSetParameters(
-        redistance_every=0, order=1, gradient="central", time_step=1e30, steps=30, auto_stop=False, dtype=dtype
-    )
-    image, start = picture((30, 33), (1.0, 1.0))
-    assert states(evolve(image, start, (1.0, 1.0), p))[1].iteration > 0
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("x", [0, 32])
+def test_a_slope_that_is_no_number_reads_nothing_outside_the_image(odd, x):
+    """Where u overflows, its front point is anywhere; what is read there must lie in the array."""
+    shape = (9, 10, 37)
+    band = BandEngine(np.zeros(shape), (1.0, 1.0, 1.0), 4.0)._band
+    scratch = np.full((kernels.SCRATCH_ROWS, kernels.LANES), odd)
+    scratch[kernels.MASK], scratch[kernels.NORM] = 1, 1
+    place = np.full(kernels.LANES, -(2**62))
+    band.u[:] = 0.5
+    kernels.places(band.u, band.origin, kernels.LANES, 4, 5, x, scratch, place, band.whole, band.numbers)
+    corner = np.array(np.unravel_index(place, shape))
+    assert (place >= 0).all()
+    assert (corner < np.array(shape)[:, None] - 1).all()
 
 
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
