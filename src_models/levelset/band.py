@@ -213,7 +213,8 @@ class BandEngine(Engine):
         """The second half: redistancing, walls and pins again, and the list of the next step."""
         band = self._band
         w, k, segments = band.whole, band.numbers, band.segments
-        if redistancing and self.width is not None:
+        scaled = redistancing and self.width is not None
+        if scaled:
             if self._near.size < band.count * LANES:
                 self._near = np.zeros((band.count + band.count // 4) * LANES, band.u.dtype)
             near = self._near
@@ -225,7 +226,7 @@ class BandEngine(Engine):
         else:
             kernels.copy_list(segments, band.count, band.other, band.u, w)
         self._changed = band.box
-        band.survey(segments, band.count)
+        band.survey(segments, band.count, scaled=scaled)
         if self.width is not None:
             band.list_anew()
         self._looked = False

@@ -659,13 +659,21 @@ def bounds(lanes: Any, scratch: Any, k: Any) -> None:  # pragma: no cover
         scratch[BOUND, i] = bound + (along + abs(scratch[VELOCITY + 2, i]) * ix)
 
 
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def clamped(x: Any, low: Any, high: Any) -> Any:  # pragma: no cover
+    """x between low and high; low where it is not a number."""
+    x = x if x >= low else low
+    return x if x <= high else high
+
+
 @njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def places(
     u: Any, p: Any, lanes: Any, z: Any, y: Any, x: Any, scratch: Any, place: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
     """The voxel below the closest front point of each voxel, and the shares of the ones above, along each axis.
 
-    Places at the border of the array, where slopes want clamped indices, are flagged.
+    Places at the border of the array, where slopes want clamped indices, are flagged. Whatever u holds, a place lies in
+    the array: `min` and `max` let a NaN pass, `clamped` does not.
     """
     zero, one, eps = k[ZERO], k[ONE], k[EPS]
     iz, iy, ix = k[INVERSE], k[INVERSE + 1], k[INVERSE + 2]
@@ -682,13 +690,13 @@ def places(
         step = -c / (guarded if guarded > zero else one)
         step = step if guarded > zero else zero
         step = step if inside > zero else zero
-        scratch[AWAY, i] = min(max(step * scratch[SLOPE, i] * iz, low_z), top_z)
-        scratch[AWAY + 1, i] = min(max(step * scratch[SLOPE + 1, i] * iy, low_y), top_y)
+        scratch[AWAY, i] = clamped(step * scratch[SLOPE, i] * iz, low_z, top_z)
+        scratch[AWAY + 1, i] = clamped(step * scratch[SLOPE + 1, i] * iy, low_y, top_y)
         scratch[AWAY + 2, i] = step * scratch[SLOPE + 2, i] * ix
     for i in range(lanes):
         lane = zero + np.int32(i)
         wz, wy = scratch[AWAY, i], scratch[AWAY + 1, i]
-        wx = min(max(scratch[AWAY + 2, i], low_x - lane), top_x - lane)
+        wx = clamped(scratch[AWAY + 2, i], low_x - lane, top_x - lane)
         bz = min(np.floor(wz), top_z - long_z)
         by = min(np.floor(wy), top_y - long_y)
         bx = min(np.floor(wx), top_x - lane - long_x)
@@ -945,7 +953,7 @@ def direction(u: Any, q: Any, s: Any, h: Any, w: Any, k: Any) -> Any:  # pragma:
     gy = half * k[INVERSE + 1] * (u[q + sy] - u[q - sy])
     gx = half * k[INVERSE + 2] * (u[q + 1] - u[q - 1])
     norm = np.sqrt(gz * gz + gy * gy + gx * gx + k[DELTA2]) + k[EPS]
-    return half * h * (u[q + s] - u[q - s]) / norm
+    return half * h * (u[q + s] - u[q - s]) / norm if norm > k[ZERO] else k[ZERO]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

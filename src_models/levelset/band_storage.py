@@ -167,13 +167,16 @@ class BandStorage:
         counts = shared(work, self.rows, self.pieces(self.bits.size))
         self.inside, self.beyond = (int(sum(part)) for part in zip(*counts, strict=True))
 
-    def survey(self, segments: NDArray[Any], count: int) -> None:
-        """Renew bits and counts of the segments of a list."""
-        constrained = bool(self.whole[kernels.WALLS] or self.whole[kernels.PINS])
+    def survey(self, segments: NDArray[Any], count: int, *, scaled: bool = False) -> None:
+        """Renew bits and counts of the segments of a list.
+
+        Where u was redistanced just now (`scaled`) only pins and walls leave a voxel at +-w beside the front.
+        """
+        fronts = (self.width is not None and not scaled) or bool(self.whole[kernels.WALLS] or self.whole[kernels.PINS])
 
         def work(first: int, last: int) -> tuple[int, int]:
             more: tuple[int, int] = kernels.survey(
-                first, last, segments, self.u, self.bits, self._inside, self._far, constrained, self.whole, self.numbers
+                first, last, segments, self.u, self.bits, self._inside, self._far, fronts, self.whole, self.numbers
             )
             return more
 
@@ -248,7 +251,7 @@ class BandStorage:
             kernels.copy_list(self.segments, self.count, self.other, self.u, w)
         else:
             self.passed(lambda a, b: kernels.sweep(a, b, LANES, self.segments, self.other, self.u, near, w, k))
-        self.survey(self.segments, self.count)
+        self.survey(self.segments, self.count, scaled=True)
         self.bits |= near_bits
         self.list_anew()
 

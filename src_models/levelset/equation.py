@@ -115,7 +115,8 @@ def curvature_term(
         for axis in n.axes:
 
             def direction(m: Neighbourhood, axis: int = axis) -> Tensor:
-                return central(m, axis) / (central_norm(m, root_epsilon) + eps)
+                length = central_norm(m, root_epsilon) + eps
+                return central(m, axis) / torch.where(length > 0, length, torch.ones_like(length))
 
             kappa = kappa + n.central_of(direction, axis)
         return kappa if gradient == "none" else kappa * norm

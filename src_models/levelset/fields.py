@@ -193,10 +193,10 @@ class SpeedFields:
             for upper, (stride, share) in zip(choice, corners, strict=True):
                 offset += stride if upper else 0
                 weight = weight * (share if upper else 1 - share)
-            rows = self._table.index_select(0, (index + offset).reshape(-1)).reshape(*u.shape, -1)
+            rows = self._table.index_select(0, (index + offset).reshape(-1)).reshape(*u.shape, self._table.shape[1])
             part = weight.unsqueeze(-1) * rows
             total = part if total is None else total + part
-        sampled = total if total is not None else self._table.reshape(*u.shape, -1)
+        sampled = total if total is not None else self._table.reshape(*u.shape, self._table.shape[1])
         return self._speeds(n, list(sampled.unbind(-1)))
 
     def _speeds(self, n: Neighbourhood, columns: list[Tensor]) -> Speeds:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from src_models.levelset import Constraints, LevelSetParameters, evolve
+from src_models.levelset import Constraints, LevelSetParameters, Resume, evolve
+from src_models.levelset import band_kernels as kernels
 from src_models.levelset.band import BandEngine
 from src_models.levelset.band_storage import redistanced
 from src_models.levelset.fields import speed_images
 from src_models.levelset.initial import band_width
-from src_models.levelset.redistancing import redistance_fully
+from src_models.levelset.redistancing import redistance, redistance_fully
 from src_models.levelset.speed import as_image, with_range
 from tests.runs import states
 
@@ -269,3 +270,86 @@ def test_the_fast_engine_is_the_one_that_is_used():
     seen, result = states(evolve(image, start, (1.0, 1.0), LevelSetParameters(device="cpu", steps=3)))
     assert len(seen) == 4
     assert result.record.versions["numba"]
+
+
+@pytest.mark.parametrize("speed_at", ["front", "voxel"])
+def test_nested_curvature_without_a_guard_is_zero_where_u_is_flat(speed_at):
+    """0/0 there was no number; a front point computed from it was read from outside the image."""
+    p = LevelSetParameters(
+        curvature_form="nested", eps=0.0, steps=4, auto_stop=False, dtype="float64", speed_at=speed_at
+    )
+    start = np.zeros((40, 40), bool)
+    start[12:27, 12:27] = True  # symmetric: u has a flat top
+    ours, theirs = both(picture((40, 40), (1.0, 1.0))[0], start, (1.0, 1.0), p)[:2]
+    for result in (ours, theirs):
+        assert np.isfinite(result[1].level_set).all()
+    np.testing.assert_allclose(ours[1].level_set, theirs[1].level_set, atol=1e-6)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("x", [0, 32])
+def test_a_slope_that_is_no_number_reads_nothing_outside_the_image(odd, x):
+    """Where u overflows, its front point is anywhere; what is read there must lie in the array."""
+    shape = (9, 10, 37)
+    band = BandEngine(np.zeros(shape), (1.0, 1.0, 1.0), 4.0)._band
+    scratch = np.full((kernels.SCRATCH_ROWS, kernels.LANES), odd)
+    scratch[kernels.MASK], scratch[kernels.NORM] = 1, 1
+    place = np.full(kernels.LANES, -(2**62))
+    band.u[:] = 0.5
+    kernels.places(band.u, band.origin, kernels.LANES, 4, 5, x, scratch, place, band.whole, band.numbers)
+    corner = np.array(np.unravel_index(place, shape))
+    assert (place >= 0).all()
+    assert (corner < np.array(shape)[:, None] - 1).all()
+
+
+@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
+def test_a_step_without_redistancing_loses_no_front(shape, spacing):
+    """Voxels at +w beside voxels at -w: the next redistancing has to find them."""
+    p = LevelSetParameters(
+        speed="region", redistance_every=2, time_step=0.1, steps=2, auto_stop=False, dtype="float64", engine="band"
+    )
+    image, start = picture(shape, spacing)
+    width = band_width(spacing, shape, p.band)
+    u = np.where(start, width, -width)
+    found = states(evolve(image, Resume(u), spacing, p, np.zeros(shape)))[1].level_set
+    wanted = redistance(torch.from_numpy(u), spacing, width, order=p.order).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-9 * width)
+
+
+def test_a_roll_back_finds_a_front_that_has_gone_far():
+    """The front it comes back to lies many segments from the one it leaves."""
+    shape, spacing, p = (90, 96), (1.0, 1.0), LevelSetParameters(speed="region", curvature=0, dtype="float64")
+    r = np.hypot(*(np.indices(shape) - 45.0))
+    width = band_width(spacing, shape, p.band)
+    images = speed_images(np.zeros(shape), spacing, p, np.ones(shape))
+    start = np.clip(8 - r, -width, width)
+    engine, fresh = (BandEngine(start, spacing, width) for _ in range(2))
+    for each in (engine, fresh):
+        each.set_problem(images, p)
+    engine.save()
+    for _ in range(40):
+        engine.step(0.6, redistancing=True)
+    assert engine.level_set()[45, 45 + 30] > 0
+    engine.roll_back()
+    for each in (engine, fresh):
+        each.step(0.6, redistancing=True)
+    np.testing.assert_array_equal(engine.level_set(), fresh.level_set())
+    assert engine.look(0.5) == fresh.look(0.5)
+
+
+def test_walls_forget_the_way_back():
+    """What was remembered before a wall was drawn must not come back through it."""
+    image, start = picture((34, 30), (1.0, 1.0))
+    p = with_range(image, LevelSetParameters(speed="region"))
+    images = speed_images(as_image(image, (1.0, 1.0)), (1.0, 1.0), p, np.ones(start.shape))
+    engine = BandEngine(redistanced(np.where(start, 4.0, -4.0), (1.0, 1.0), 4.0, 2), (1.0, 1.0), 4.0)
+    engine.set_problem(images, p)
+    engine.save()
+    engine.step(0.3, True)
+    walls = np.zeros(start.shape, bool)
+    walls[:, 12:] = True
+    engine.set_walls_and_pins(walls, None)
+    after = engine.level_set().copy()
+    engine.roll_back()
+    np.testing.assert_array_equal(engine.level_set(), after)
+    assert not (engine.level_set()[walls] > 0).any()

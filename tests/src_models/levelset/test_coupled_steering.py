@@ -282,3 +282,12 @@ def test_all_share_the_smallest_step():
 def test_what_cannot_be_run_is_refused_in_a_sentence(initials, parameters, more, said):
     with pytest.raises(LsnetError, match=said):
         next(evolve_labels(two_discs()[0], initials, SPACING, parameters, **more))
+
+
+def test_a_time_is_reached_in_as_many_steps_as_it_holds():
+    """Ten times 0.1 is a little less than 1: no eleventh step for the rounding."""
+    starts = np.zeros((24, 40), np.uint8)
+    starts[8:16, 4:12], starts[8:16, 28:36] = 1, 2
+    p = LevelSetParameters(speed="region", time=1.0, time_step=0.1, auto_stop=False)
+    *_, last = evolve_labels(np.add.outer(np.arange(24.0), np.arange(40.0)), starts, (1.0, 1.0), p)
+    assert (last.iteration, last.time) == (10, 1.0)
