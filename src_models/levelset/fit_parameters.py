@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Learned: TypeAlias = Literal["balloon", "curvature", "convection", "contrast", "lower", "upper"]
+Learned: TypeAlias = Literal["balloon", "curvature", "convection", "contrast", "lower", "upper", "seed_width"]
 """The fields of `LevelSetParameters` that can be learned."""
 
 
