@@ -162,12 +162,18 @@ def section(row: Row) -> str:
 def reading(row: Row) -> str:
     """Who is closer to the reference, and whether the stop or the way is the reason."""
     name, peer = max((("SimpleITK", row.simpleitk.dice), ("scikit-image", row.scikit_image.dice)), key=lambda x: x[1])
-    stopped, moment = row.best.dice - peer, row.best_moment - peer
+    stopped, moment = (beside(x - peer) for x in (row.best.dice, row.best_moment))
     return (
-        f"The closest of the others is {name} with {peer:.3f}. Ours lies {abs(stopped):.3f} "
-        f"{'above' if stopped >= 0 else 'below'} it where it stops by itself, and {abs(moment):.3f} "
-        f"{'above' if moment >= 0 else 'below'} it at its best moment."
+        f"The closest of the others is {name} with {peer:.3f}. "
+        f"Where ours stops by itself it is {stopped}; at its best moment {moment}."
     )
+
+
+def beside(difference: float) -> str:
+    """How far above or below, in words."""
+    if abs(difference) < 0.0005:
+        return "level with it"
+    return f"{abs(difference):.3f} {'above' if difference > 0 else 'below'}"
 
 
 def clicks_in_words(case: RealCase) -> str:

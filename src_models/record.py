@@ -91,11 +91,15 @@ class StoredArray(BaseModel):
 
 
 class Change(BaseModel):
-    """Something that was changed while a run was under way; it holds from the step after `step`."""
+    """Something that was changed while a run was under way; it holds from the step after `step`.
+
+    `label` names the label whose parameters changed, where there are several.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int
+    label: int | None = None
     parameters: dict[str, Any] | None = None
     walls: StoredArray | None = None
     pins: StoredArray | None = None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.cli import evolve, inputs, options, outputs, report
+from src_models.cli.driving import drive
 from src_models.errors import SaveError
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.record import record_path
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         report.say("One click into the liver of a real CT; the contour grows until it rests.")
     watch = _Camera(job)
-    result = evolve.drive(job.start(), json_lines=arguments.json, also=watch)
+    result = drive(job.start(), json_lines=arguments.json, also=watch)
     evolved = time.perf_counter() - began
     record = job.target.save(job.frame, result)
     dice = dice_of(result.mask, label)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from src_models.cli import inputs, options, outputs, report, speeds
+from src_models.cli.driving import drive
 from src_models.levelset.parameters import LevelSetParameters, paper_preset
 from src_models.record import Record, record_path
 
@@ -34,6 +31,7 @@ _USAGE = "lsnet evolve IMAGE (--seeds MASK | --point Z,Y,X:RADIUS) --out OUT [--
 _EPILOG = """\
 examples:
   lsnet evolve ct.nii.gz --point 120,95,140:8 --out liver.nii.gz --speed region --lower 80 --upper 180
+  lsnet evolve ct.nii.gz --seeds organs.nii.gz --all-labels --parameters organs.toml --out grown.nii.gz
   lsnet evolve mr.nrrd --seeds painted.nrrd --out part.seg.nrrd --speed edge --curvature 0.3
   lsnet evolve images --seeds seeds --parameters learned.toml --out masks
 
@@ -65,7 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--distance", metavar="OUT", type=Path, help="Also write the level set, in mm, positive inside.")
     files.add_argument("--walls", metavar="MASK", type=Path, help="Where the front must not go.")
     files.add_argument("--pins", metavar="MASK", type=Path, help="What must stay inside.")
-    files.add_argument(
+    files.add_argument("--protect", metavar="LABELS", type=Path, help="Labels that are there already: no front enters.")
+    which = files.add_mutually_exclusive_group()
+    which.add_argument(
+        "--all-labels",
+        action="store_true",
+        help="Every label of the seeds grows at once and keeps its number; none ever overlaps another. "
+        "A table [label.N] in the parameter file holds what is different for label N.",
+    )
+    which.add_argument(
         "--label", metavar="N", type=_label, help="The label of the seeds to start from, and the value to write."
     )
     files.add_argument(
@@ -86,6 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
+    if arguments.all_labels:
+        from src_models.cli import labels
+
+        return labels.run(arguments, chosen_parameters(arguments))
     parameters = chosen_parameters(arguments)
     if arguments.image.is_dir():
         from src_models.cli import evolve_folder
@@ -142,7 +152,8 @@ def chosen_parameters(arguments: argparse.Namespace) -> LevelSetParameters:
     values: dict[str, Any] = dict(PRESETS[arguments.preset]) if arguments.preset else {}
     origin: dict[str, str] = {}
     if arguments.parameters is not None:
-        from_file = options.read_parameter_file(arguments.parameters, LevelSetParameters)
+        apart = "label" if arguments.all_labels else ""
+        from_file = options.read_parameter_file(arguments.parameters, LevelSetParameters, apart=apart)
         values |= from_file
         origin = {name: f"{name} in {arguments.parameters.name}" for name in from_file}
     flags = options.given(arguments, LevelSetParameters)
@@ -158,6 +169,7 @@ def prepare(arguments: argparse.Namespace, parameters: LevelSetParameters) -> Jo
         "strokes": arguments.strokes,
         "walls": arguments.walls,
         "pins": arguments.pins,
+        "protect": arguments.protect,
         "parameters": arguments.parameters,
     }
     sources = {name: path for name, path in named.items() if path is not None}
@@ -174,50 +186,19 @@ def prepare(arguments: argparse.Namespace, parameters: LevelSetParameters) -> Jo
         initial: NDArray[Any] | Seeds = inputs.read_mask(arguments.seeds, frame, reading, "seeds", arguments.label)
     else:
         initial = inputs.read_points(arguments.point, frame)
+    walls = inputs.read_mask(arguments.walls, frame, reading, "walls") if arguments.walls else None
+    if arguments.protect is not None:
+        protected = inputs.read_mask(arguments.protect, frame, reading, "protected labels")
+        walls = protected if walls is None else walls | protected
     return Job(
         frame=frame,
         initial=initial,
         parameters=parameters,
         target=target,
         speed_image=speeds.read_speed(arguments, parameters, frame, reading),
-        walls=inputs.read_mask(arguments.walls, frame, reading, "walls") if arguments.walls else None,
+        walls=walls,
         pins=inputs.read_mask(arguments.pins, frame, reading, "pins") if arguments.pins else None,
     )
-
-
-def drive(
-    work: Generator[LevelSetState, Any, LevelSetResult],
-    *,
-    json_lines: bool,
-    keep_partial: bool = False,
-    also: Callable[[LevelSetState], object] | None = None,
-) -> LevelSetResult:
-    """Run to the end under a progress bar or JSON lines.
-
-    Parameters
-    ----------
-    work : generator
-        The run.
-    json_lines : bool
-        Lines for programs in place of the bar.
-    keep_partial : bool
-        Ctrl-C ends the run with what is there, between two steps; otherwise it ends the command.
-    also : callable, optional
-        Called with each state.
-    """
-    with report.watch(json_lines) as show, _interrupts(keep_partial) as interrupted:
-        while True:
-            try:
-                state = next(work)
-            except StopIteration as end:
-                result: LevelSetResult = end.value
-                return result
-            show(state)
-            if also is not None:
-                also(state)
-            if interrupted():
-                work.close()
-                return state.result()
 
 
 def _row(arguments: argparse.Namespace, parameters: LevelSetParameters) -> dict[str, Any]:
@@ -271,24 +252,3 @@ def _label(text: str) -> int:
     if not 1 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"a label is a whole number from 1 to 65535, got {text}")
     return value
-
-
-@contextmanager
-def _interrupts(keep_partial: bool) -> Iterator[Any]:
-    """Turn the first Ctrl-C into a question that the loop asks between two steps; the second one ends at once."""
-    if not keep_partial or threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    pressed = threading.Event()
-
-    def note(*_: Any) -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-        pressed.set()
-        sys.stderr.write("\nStopping; once more to stop without saving.\n")
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -78,6 +78,11 @@ def record_lines(record: Record) -> list[str]:
         lines.append(f"  settings  {' '.join(options.command_line(parameters)) or 'all as they come'}")
     told = {"classifier": "a classifier trained on strokes", "clusters": "clusters of grey values"}
     lines += [f"  speed     from {words}" for name, words in told.items() if name in record.inputs]
+    if record.task == "evolve_labels":
+        for number, one in result.get("labels", {}).items():
+            ml = one["volume_ml"]
+            size = f"{_short(one['size_mm'])} mm2" if ml is None else f"{_short(ml)} ml"
+            lines.append(f"  label {number:<4}{size}, {one['stop_reason']}")
     if record.changes:
         lines.append(f"  changed   {len(record.changes)} times while it ran")
     versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())

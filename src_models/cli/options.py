@@ -131,30 +131,65 @@ def command_line(parameters: BaseModel) -> list[str]:
     return words
 
 
-def read_parameter_file(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+def read_parameter_file(path: Path, model: type[BaseModel], *, apart: str = "") -> dict[str, Any]:
     """The fields in a TOML file of parameters: at its top, or in a table with the name of the model as forms save it.
+
+    `apart` names a table that is something else and stays out; see `read_numbered_tables`.
 
     Raises
     ------
     FileError
         Where it is missing, is not TOML, or names something that is not a parameter.
     """
-    hint = "Give a TOML file with one line per parameter, such as: curvature = 0.3"
-    try:
-        if path.stat().st_size > _LARGEST_TOML:
-            raise FileError("parameters-size", f"{path.name} is not read", "it is larger than 1 MB", hint)
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError("parameters-unreadable", f"{path.name} cannot be read", error.strerror or "", hint) from error
-    except ValueError as error:
-        raise FileError("parameters-broken", f"{path.name} is not TOML", str(error).partition("\n")[0], hint) from error
+    values = _read_toml(path)
+    values.pop(apart, None)
     table = values.get(model.__name__)
     if isinstance(table, dict):
         values = table
+    _refuse_unknown(values, model, path)
+    return values
+
+
+def read_numbered_tables(path: Path, model: type[BaseModel], name: str) -> dict[int, dict[str, Any]]:
+    """The fields of tables like ``[label.3]`` in a TOML file of parameters, by their number.
+
+    Raises
+    ------
+    FileError
+        Where a table has no number, or names something that is not a parameter.
+    """
+    tables = _read_toml(path).get(name, {})
+    found: dict[int, dict[str, Any]] = {}
+    for number, values in tables.items() if isinstance(tables, dict) else [("", tables)]:
+        if not re.fullmatch(r"[1-9]\d{0,4}", number) or not isinstance(values, dict):
+            hint = f"Write a table for each, such as [{name}.3]"
+            raise FileError("parameters-table", f"{path.name} has a {name!r} without a number", "", hint)
+        _refuse_unknown(values, model, path)
+        found[int(number)] = values
+    return found
+
+
+_TOML_HINT = "Give a TOML file with one line per parameter, such as: curvature = 0.3"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST_TOML:
+            raise FileError("parameters-size", f"{path.name} is not read", "it is larger than 1 MB", _TOML_HINT)
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        why = error.strerror or ""
+        raise FileError("parameters-unreadable", f"{path.name} cannot be read", why, _TOML_HINT) from error
+    except ValueError as error:
+        why = str(error).partition("\n")[0]
+        raise FileError("parameters-broken", f"{path.name} is not TOML", why, _TOML_HINT) from error
+
+
+def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], path: Path) -> None:
     for name in values:
         if name not in model.model_fields:
-            raise FileError("parameter-unknown", f"{path.name} names {name!r}, which is not a parameter", "", hint)
-    return values
+            why = f"{path.name} names {name!r}, which is not a parameter"
+            raise FileError("parameter-unknown", why, "", _TOML_HINT)
 
 
 def join_negative_values(words: Sequence[str]) -> list[str]:

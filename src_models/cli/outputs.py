@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src_models.cli.inputs import Frame
 from src_models.errors import SaveError
@@ -17,6 +18,7 @@ from src_models.geometry import Grid, Segment, Segmentation, Volume
 from src_models.record import Record, record_path, write_record
 
 if TYPE_CHECKING:
+    from src_models.levelset.coupled import LabelsResult
     from src_models.levelset.evolution import LevelSetResult
 
 
@@ -85,19 +87,39 @@ class Target:
             Naming the file that could not be written. What was written new before it is taken away again, so that no
             result lies there without its record.
         """
+        dtype = np.uint8 if self.value < 256 else np.uint16
+        labels = np.where(result.mask, self.value, 0).astype(dtype)
+        return self._write(frame, labels, (Segment(self.value),), result.record, result.level_set)
+
+    def save_labels(self, frame: Frame, result: LabelsResult) -> Record:
+        """Write several labels, each under its number, and the record, which is given back as written.
+
+        Raises
+        ------
+        SaveError
+            As `save`.
+        """
+        return self._write(frame, result.labels, tuple(Segment(number) for number in result.reports), result.record)
+
+    def _write(
+        self,
+        frame: Frame,
+        labels: NDArray[Any],
+        segments: tuple[Segment, ...],
+        made: Record,
+        level_set: NDArray[Any] | None = None,
+    ) -> Record:
         from src_models.files import write_segmentation, write_volume
 
         volume = frame.volume
-        dtype = np.uint8 if self.value < 256 else np.uint16
-        labels = frame.paste(np.where(result.mask, self.value, 0).astype(dtype))
         segmentation = Segmentation(
-            labels, volume.grid, (Segment(self.value),), stored_order=volume.stored_order, header=volume.header
+            frame.paste(labels), volume.grid, segments, stored_order=volume.stored_order, header=volume.header
         )
-        record = self._complete(result.record, frame)
+        record = self._complete(made, frame)
         new = [path for path in self.images if not os.path.lexists(path)]
         try:
-            if self.distance is not None:
-                level_set = result.level_set.astype(np.float32)
+            if self.distance is not None and level_set is not None:
+                level_set = level_set.astype(np.float32)
                 whole = frame.paste(level_set, outside=float(level_set.min()))
                 saved = Volume(whole, volume.grid, stored_order=volume.stored_order, header=volume.header)
                 write_volume(self.distance, saved, overwrite=self.overwrite)

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from src_models.cli import evolve, inputs, outputs, report
+from src_models.cli import inputs, outputs, report
+from src_models.cli.driving import drive
 from src_models.errors import FileError, LsnetError
 from src_models.record import Record, content_hash, record_path, versions
 
 if TYPE_CHECKING:
     from src_models.files import ReadOptions
+    from src_models.levelset.coupled import LabelsResult
     from src_models.levelset.evolution import LevelSetResult
 
 DIFFERENT = 1
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
+    from src_models.levelset.coupled import TASK, replay_labels
     from src_models.levelset.evolution import replay
 
     record = Record.read(arguments.record)
@@ -51,17 +54,23 @@ def run(arguments: argparse.Namespace) -> int:
     if target is not None:
         target.check_formats(frame.volume.grid)
     speed = inputs.read_speed_image(files["speed_image"], frame, reading) if "speed_image" in files else None
+    several = record.task == TASK
+    result: LevelSetResult | LabelsResult
     try:
-        result = evolve.drive(replay(record, frame.array, speed), json_lines=arguments.json)
+        if several:
+            result = drive(replay_labels(record, frame.array), json_lines=arguments.json)
+        else:
+            result = drive(replay(record, frame.array, speed), json_lines=arguments.json)
     except (KeyError, ValidationError) as error:
         name = arguments.record.name
         raise FileError(
             "record-incomplete", f"{name} lacks something that a replay needs", "", "Use a whole one."
         ) from (error)
-    same = content_hash(result.mask) == record.result.get("mask_hash")
-    before = None if same else _mask_before(record, arguments.record, frame, reading)
+    made = _made(result)
+    same = content_hash(made) == record.result.get(_HASH[several])
+    before = None if same else _made_before(record, arguments.record, frame, reading, made.dtype)
     if target is not None:
-        target.save(frame, result)
+        _save(target, frame, result)
     if arguments.json:
         report.write_json(_event(result, before, same=same))
     else:
@@ -69,6 +78,24 @@ def run(arguments: argparse.Namespace) -> int:
         if target is not None:
             report.say(f"Saved {target.out}.")
     return 0 if same else DIFFERENT
+
+
+_HASH = {False: "mask_hash", True: "labels_hash"}
+
+
+def _made(result: LevelSetResult | LabelsResult) -> NDArray[Any]:
+    """What is compared: the mask, or the labels."""
+    labels = getattr(result, "labels", None)
+    return result.mask if labels is None else np.asarray(labels)
+
+
+def _save(target: outputs.Target, frame: inputs.Frame, result: LevelSetResult | LabelsResult) -> None:
+    from src_models.levelset.coupled import LabelsResult
+
+    if isinstance(result, LabelsResult):
+        target.save_labels(frame, result)
+    else:
+        target.save(frame, result)
 
 
 def _found(record: Record, path: Path, name: str, what: str) -> Path:
@@ -83,8 +110,10 @@ def _found(record: Record, path: Path, name: str, what: str) -> Path:
     return path.parent / way
 
 
-def _mask_before(record: Record, path: Path, frame: inputs.Frame, reading: ReadOptions) -> NDArray[np.bool_] | None:
-    """The mask that was saved with the record, where it still is what the record says."""
+def _made_before(
+    record: Record, path: Path, frame: inputs.Frame, reading: ReadOptions, dtype: np.dtype[Any]
+) -> NDArray[Any] | None:
+    """The mask or labels that were saved with the record, where they still are what the record says."""
     from src_models.files import read_segmentation
 
     way = record.local.get("out")
@@ -96,18 +125,20 @@ def _mask_before(record: Record, path: Path, frame: inputs.Frame, reading: ReadO
         return None
     if found.labels.shape != frame.volume.grid.shape:
         return None
-    mask = np.asarray(found.labels[frame.box] != 0)
-    return mask if content_hash(mask) == record.result.get("mask_hash") else None
+    made = found.labels[frame.box]
+    made = np.asarray(made != 0) if dtype == np.bool_ else made.astype(dtype)
+    return made if content_hash(made) == record.result.get(_HASH[dtype != np.bool_]) else None
 
 
-def _difference(mask: NDArray[np.bool_], before: NDArray[np.bool_]) -> tuple[int, float]:
-    """Voxels that differ, and the Dice of the two."""
-    both = int(mask.sum()) + int(before.sum())
-    return int((mask != before).sum()), 2 * int((mask & before).sum()) / both if both else 1.0
+def _difference(made: NDArray[Any], before: NDArray[Any]) -> tuple[int, float]:
+    """Voxels that differ, and the Dice of the two; of labels, both must name the same."""
+    both = int((made != 0).sum()) + int((before != 0).sum())
+    agree = int(((made == before) & (made != 0)).sum())
+    return int((made != before).sum()), 2 * agree / both if both else 1.0
 
 
-def _event(result: LevelSetResult, before: NDArray[np.bool_] | None, *, same: bool) -> dict[str, Any]:
-    differing, dice = (0, 1.0) if same else (None, None) if before is None else _difference(result.mask, before)
+def _event(result: LevelSetResult | LabelsResult, before: NDArray[Any] | None, *, same: bool) -> dict[str, Any]:
+    differing, dice = (0, 1.0) if same else (None, None) if before is None else _difference(_made(result), before)
     return {
         "event": "result",
         "identical": same,
@@ -121,16 +152,22 @@ def _event(result: LevelSetResult, before: NDArray[np.bool_] | None, *, same: bo
 
 
 def _lines(
-    record: Record, result: LevelSetResult, before: NDArray[np.bool_] | None, frame: inputs.Frame, *, same: bool
+    record: Record,
+    result: LevelSetResult | LabelsResult,
+    before: NDArray[Any] | None,
+    frame: inputs.Frame,
+    *,
+    same: bool,
 ) -> list[str]:
     size = report.size_text(result, frame.volume.grid)
     if same:
-        return [f"The mask is the same, bit for bit: {size} after {result.iteration} steps."]
+        what = "mask is" if _made(result).dtype == np.bool_ else "labels are"
+        return [f"The {what} the same, bit for bit: {size} after {result.iteration} steps."]
     if before is None:
         then = record.result.get("steps")
         lines = [f"The mask differs: now {size} after {result.iteration} steps, then {then} steps."]
     else:
-        differing, dice = _difference(result.mask, before)
+        differing, dice = _difference(_made(result), before)
         lines = [f"The mask differs in {differing} of {before.size} voxels (Dice {dice:.6f})."]
     now = versions(*(name for name in record.versions if name not in ("python", "napari-lsnet", "numpy")))
     now["device"], then_made = result.record.device, {**record.versions, "device": record.device}

@@ -14,6 +14,7 @@ from src_models.geometry import Grid
 from src_models.progress import Progress, finish
 
 if TYPE_CHECKING:
+    from src_models.levelset.coupled import LabelsResult, LabelsState
     from src_models.levelset.evolution import LevelSetResult, LevelSetState
 
 Result = TypeVar("Result")
@@ -36,12 +37,12 @@ def say(*lines: str) -> None:
 
 
 @contextmanager
-def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState], None]]:
+def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState | LabelsState], None]]:
     """Show the states of a run: a bar on standard error for people, or JSON lines on standard output."""
     if json_lines:
         last = -math.inf
 
-        def show_json(state: LevelSetState) -> None:
+        def show_json(state: LevelSetState | LabelsState) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= _INTERVAL_S or state.stop_reason is not None:
@@ -65,7 +66,7 @@ def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState], None]]:
     # without a terminal there is nobody to watch a bar, and its lines would fill a log
     with tqdm(desc="level set", unit=" steps", disable=None, file=sys.stderr, leave=False) as bar:
 
-        def show_bar(state: LevelSetState) -> None:
+        def show_bar(state: LevelSetState | LabelsState) -> None:
             bar.update(state.iteration - bar.n)
             bar.set_postfix_str(state.message.partition(", ")[2], refresh=False)
 
@@ -106,7 +107,7 @@ def follow(work: Generator[Progress, Any, Result], *, json_lines: bool) -> Resul
         return finish(work, show)
 
 
-def size_text(result: LevelSetResult, grid: Grid) -> str:
+def size_text(result: LevelSetResult | LabelsResult, grid: Grid) -> str:
     """The size of a result in the largest unit that is known: ml, mm2, or voxels where they have no size."""
     if not grid.spacing_known:
         return f"{int(result.mask.sum())} {'voxels' if grid.ndim == 3 else 'pixels'}"

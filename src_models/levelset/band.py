@@ -268,6 +268,12 @@ class BandEngine(Engine):
         sizes[0] = 0
         return tuple(float(x) for x in center_of_mass(parts == int(sizes.argmax())))
 
+    def finish(self) -> None:
+        """Give back the second buffer and what is kept for the way back."""
+        nothing = np.zeros(0, self._band.u.dtype)
+        self._band.other = self._rate = self._near = nothing
+        self._log_values, self._log_rows = np.zeros((0, LANES), nothing.dtype), np.zeros((0, kernels.COLUMNS), np.int64)
+
     # -- the way back
 
     def save(self) -> None:

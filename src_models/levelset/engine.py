@@ -104,3 +104,6 @@ class Engine(ABC):
     def contributions(self) -> Sequence[NDArray[Any]] | None:
         """What balloon, curvature, convection and the rest have added to u, where the engine sums it."""
         return None
+
+    def finish(self) -> None:  # noqa: B027
+        """No step will follow: give back what only steps need."""

@@ -77,6 +77,7 @@ def evolve(
         message = yield state
         state = run.step(message)
     yield state
+    run.engine.finish()
     return run.result(state)
 
 

@@ -6,6 +6,7 @@ the front where the image changes. The region speed s in [-1, 1] grows inside a 
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ from src_models.errors import GeometryError, InputError
 from src_models.geometry import check_spacing
 from src_models.levelset.parameters import LevelSetParameters
 
-SLAB_VOXELS = 2**21
-"""About how many voxels of a speed image are made at a time."""
+BLOCK_SIDE = 64
+"""Rows and slices of a speed image that are made at a time."""
 
 
 def as_image(image: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any]:
@@ -110,30 +111,35 @@ def _central(array: NDArray[Any], axis: int, h: float) -> NDArray[Any]:
     return out
 
 
-def _by_slabs(work: Callable[[NDArray[Any]], NDArray[Any]], image: NDArray[Any], reach: int) -> NDArray[Any]:
-    """An array made slab by slab, with the same bits as at once: less memory, and all processors have something to do.
+def _by_blocks(work: Callable[[NDArray[Any]], NDArray[Any]], image: NDArray[Any], reach: Sequence[int]) -> NDArray[Any]:
+    """An array made block by block, with the same bits as at once: less memory, and all processors have work.
 
     Parameters
     ----------
     work : callable
-        From a part of the image to its result, of the same shape; looks at most `reach` slices beyond a voxel.
+        From a part of the image to its result, of the same shape; looks at most `reach` voxels beyond a voxel.
     image : ndarray
-        Cut along its first axis.
-    reach : int
-        Slices of neighbours.
+        Cut along its first two axes.
+    reach : sequence of int
+        Voxels of neighbours along these.
     """
-    n = image.shape[0]
-    thick = max(SLAB_VOXELS // max(image.size // n, 1), 4 * reach, 1)
-    if thick >= n:
+    shape = image.shape[:2]
+    if image.size <= BLOCK_SIDE**3:
         return work(image)
     out = np.empty_like(image)
 
-    def one(start: int) -> None:
-        stop, low, high = min(start + thick, n), max(start - reach, 0), min(start + thick + reach, n)
-        out[start:stop] = work(image[low:high])[start - low : stop - low]
+    def one(corner: tuple[int, int]) -> None:
+        inner, outer, at = [], [], []
+        for start, n, r in zip(corner, shape, reach, strict=True):
+            stop, low, high = min(start + BLOCK_SIDE, n), max(start - r, 0), min(start + BLOCK_SIDE + r, n)
+            inner.append(slice(start, stop))
+            outer.append(slice(low, high))
+            at.append(slice(start - low, stop - low))
+        out[tuple(inner)] = work(image[tuple(outer)])[tuple(at)]
 
+    corners = itertools.product(*(range(0, n, BLOCK_SIDE) for n in shape))
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
-        list(pool.map(one, range(0, n, thick)))
+        list(pool.map(one, corners))
     return out
 
 
@@ -162,14 +168,17 @@ def squared_gradient(image: NDArray[Any], spacing: Sequence[float], sigma: float
     total = np.zeros_like(smooth)
     for axis, h in enumerate(spacing):
         if image.shape[axis] > 1:
-            total += _central(smooth, axis, h) ** 2
+            slope = _central(smooth, axis, h)
+            slope *= slope
+            total += slope
     return total
 
 
-def _reach(spacing: Sequence[float], sigma: float | Sequence[float], shape: Sequence[int]) -> int:
-    """Slices along the first axis that the blurred gradient of a voxel looks at."""
-    width = float(sigma) if isinstance(sigma, (int, float)) else float(sigma[0])
-    return int(4 * width / spacing[0] + 0.5) + 1 if shape[0] > 1 else 0
+def _reach(spacing: Sequence[float], sigma: float | Sequence[float], shape: Sequence[int]) -> list[int]:
+    """Voxels along the first two axes that the blurred gradient of a voxel looks at."""
+    widths = [float(sigma)] * len(shape) if isinstance(sigma, (int, float)) else [float(s) for s in sigma]
+    far = [int(4 * s / h + 0.5) + 1 if n > 1 else 0 for s, h, n in zip(widths, spacing, shape, strict=False)]
+    return [*far, 0][:2]
 
 
 def gradient_magnitude(image: NDArray[Any], spacing: Sequence[float], sigma: float | Sequence[float]) -> NDArray[Any]:
@@ -217,7 +226,7 @@ def edge_indicator(image: NDArray[Any], spacing: Sequence[float], parameters: Le
         relative += 1
         return np.asarray(np.reciprocal(relative, out=relative))
 
-    return _by_slabs(indicator, plain, _reach(spacing, parameters.sigma, plain.shape))
+    return _by_blocks(indicator, plain, _reach(spacing, parameters.sigma, plain.shape))
 
 
 def thresholds(parameters: LevelSetParameters, value_range: tuple[float, float]) -> tuple[float | None, float | None]:
@@ -270,7 +279,7 @@ def region_speed(image: NDArray[Any], parameters: LevelSetParameters) -> NDArray
             return np.asarray(np.tanh(k * (part - lower)) + np.tanh(k * (upper - part)) - 1)
         return np.asarray(np.tanh(k * (part - lower)) if lower is not None else np.tanh(k * ((upper or 0.0) - part)))
 
-    return _by_slabs(between, plain, 0)
+    return _by_blocks(between, plain, (0, 0))
 
 
 def chan_vese_speed(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from src_models.levelset import speed as speed_room
 from src_models.levelset.equation import Speeds, explicit_step, rates
-from src_models.levelset.fields import SpeedFields
+from src_models.levelset.fields import SpeedFields, speed_images
 from src_models.levelset.learnable import uses_edges
 from src_models.levelset.measures import occupancy
 from src_models.levelset.parameters import LevelSetParameters
@@ -251,7 +251,8 @@ class _LearnedFields(SpeedFields):
 
     def __init__(self, scene: Scene, parameters: LevelSetParameters) -> None:
         nothing = np.zeros(tuple(scene.start.shape), np.float64)
-        super().__init__(nothing, scene.spacing, parameters, nothing, scene.start)
+        images = speed_images(nothing, scene.spacing, parameters, nothing)
+        super().__init__(images, scene.spacing, parameters, scene.start)
 
     def table_of(self, images: Sequence[Tensor]) -> Tensor:
         """The columns that a run reads from: the images and the slopes of the edge image."""

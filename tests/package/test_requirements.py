@@ -24,6 +24,9 @@ QT_BINDINGS = {"pyqt5", "pyqt6", "pyqt6-qt6", "pyside2", "pyside6", "pyside6-ess
 # Declared for their floor only: napari brings them, and older ones would not do.
 FLOOR_ONLY = {"npe2"}  # before 0.9 it cannot route .nii.gz or .seg.nrrd to a writer
 
+# Come with a declared package on some platforms, and are tried before they are used.
+WHERE_THERE = {"triton"}  # with torch's builds for NVIDIA cards
+
 # Parts of a declared package that have a distribution of their own, at an exact version chosen by it.
 PARTS = {"pydantic_core": "pydantic"}
 
@@ -118,7 +121,7 @@ def test_every_third_party_import_is_a_base_dependency() -> None:
     owners = metadata.packages_distributions()
     missing = {
         module
-        for module in _imported_modules() - ours - set(sys.stdlib_module_names) - {"__future__"}
+        for module in _imported_modules() - ours - WHERE_THERE - set(sys.stdlib_module_names) - {"__future__"}
         if not declared & {canonicalize_name(name) for name in owners.get(PARTS.get(module, module), ())}
     }
     assert not missing
