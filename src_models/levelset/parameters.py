@@ -71,7 +71,8 @@ class LevelSetParameters(BaseModel):
         None,
         "Lower threshold",
         "Region speed grows above this value. "
-        "Empty means one third of the image's range (or see seed_width), or no lower limit when only the upper one is given.",
+        "Empty means one third of the image's range, or no lower limit when only the upper one is given; "
+        "both empty with seed_width: about the seed.",
         "basic",
         preview=True,
     )
@@ -79,7 +80,8 @@ class LevelSetParameters(BaseModel):
         None,
         "Upper threshold",
         "Region speed grows below this value. "
-        "Empty means two thirds of the image's range (or see seed_width), or no upper limit when only the lower one is given.",
+        "Empty means two thirds of the image's range, or no upper limit when only the lower one is given; "
+        "both empty with seed_width: about the seed.",
         "basic",
         preview=True,
     )
