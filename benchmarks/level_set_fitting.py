@@ -46,7 +46,7 @@ DEFAULTS = {
 }
 START = LevelSetParameters(speed="region", seed_width=2, convection=2)
 """Convection of edge speed, so that it can be learned too."""
-SETTINGS = FitParameters(iterations=2, voxels=1500, trials=48)
+SETTINGS = FitParameters(iterations=1, voxels=1500, trials=48)
 LEARNED, SAME = "learned", "learned range, default weights"
 
 

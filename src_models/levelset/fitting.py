@@ -237,15 +237,14 @@ class _Fit:
             if (yield from self._try(self._parameters_of(self._free.of(found)))):
                 best = found
         ways = around(best or values, names, self._scale, count // 2)
-        found = next(ways, None)
-        while found is not None:
-            better = yield from self._try(self._parameters_of(self._free.of(found)))
-            best = found if better else best
-            try:
-                found = ways.send(better)
-            except StopIteration:
-                break
-        return best
+        try:
+            near = next(ways)
+            while True:
+                better = yield from self._try(self._parameters_of(self._free.of(near)))
+                best = near if better else best
+                near = ways.send(better)
+        except StopIteration:
+            return best
 
     def _take(self, loss: float, numbers: Tensor) -> None:
         self._losses.append(loss)
