@@ -259,6 +259,14 @@ def with_thresholds(parameters: LevelSetParameters, ready: Sequence[Checked]) ->
     return parameters.model_copy(update={"lower": float(inside.mean() - reach), "upper": float(inside.mean() + reach)})
 
 
+def smallest_seed(ready: Sequence[Checked]) -> float:
+    """Radius in mm of the largest ball within a start, of the slice where it is smallest."""
+    from scipy.ndimage import distance_transform_edt
+
+    masks = [(initial_room.start_mask(one.start, one.image.shape, one.spacing), one.spacing) for one in ready]
+    return min(float(distance_transform_edt(mask, sampling=spacing).max()) for mask, spacing in masks)
+
+
 def grey_inside(ready: Sequence[Checked]) -> NDArray[np.float64]:
     """The grey values of all accepted voxels, a large slice thinned out."""
     parts = [one.image[one.inside].astype(np.float64) for one in ready]

@@ -25,6 +25,7 @@ from src_models.levelset.accepted import (
     checked,
     grey_inside,
     prepared,
+    smallest_seed,
     steps_to_arrive,
     with_thresholds,
 )
@@ -46,6 +47,9 @@ LARGEST_GRADIENT = 1.0
 """One slice whose front is about to leak has a gradient that drowns all others: its length is cut here."""
 SHORT_LIST = 3
 """So many of the other starts are tried by plain runs."""
+SAFE_SHARE = 0.5
+"""Curvature may hold the front out of necks of this share of the smallest seed's radius at most: a seed that is a little
+smaller, or in a duller place, must not vanish with what was learned."""
 SMALLEST_RATE = 0.02
 """Learning ends when the rate has fallen to this share of its start."""
 
@@ -163,6 +167,7 @@ class _Fit:
         self._blocks = [scene.factor for scene in scenes]
         self._scale = float(grey_inside(ready).std()) or 1.0
         self._free = FreeNumbers(names, self._scale)
+        self._largest_neck = SAFE_SHARE * smallest_seed(ready)
         self._values = _values_of(self.start, names, ready)
         thresholds_are_ours = self.start is not parameters
         self._inside = grey_inside(ready) if thresholds_are_ours else None
@@ -310,7 +315,13 @@ class _Fit:
         return result
 
     def _try(self, parameters: LevelSetParameters) -> Generator[FitProgress, None, bool]:
-        """Whether plain runs have a higher mean Dice than all before; kept with all that was tried to the end."""
+        """Whether plain runs have a higher mean Dice than all before; kept with all that was tried to the end.
+
+        Curvature that would soon make seeds vanish is not tried.
+        """
+        axes = max(sum(n > 1 for n in ready.image.shape) for ready in self._ready)
+        if self._tried and (parameters.smallest_neck(axes) or 0.0) > self._largest_neck:
+            return False
         shown = {str(name): float(_field(parameters, name)) for name in self._names}
         highest = max((float(np.sum(one.dice)) for one in self._tried), default=-1.0)
         dice = yield from self._plain_runs(parameters, shown, highest)

@@ -337,3 +337,15 @@ def test_a_start_that_nothing_moves_is_said() -> None:
     assert result.parameters == p
     assert any("does not depend" in note for note in result.notes)
     assert math.isfinite(result.losses[-1])
+
+
+def test_nothing_is_learned_that_makes_smaller_seeds_vanish() -> None:
+    """Strong curvature serves this slice best, and its seed just survives it; one a voxel smaller would not."""
+    one = made_with(KNOWN[0])
+    seed = ball(one.image.shape, one.spacing, 4.0) > 0
+    start = LevelSetParameters(speed="region", lower=100.0, upper=400.0, curvature=0.8)
+    result = finish(fit([one], start, FitParameters(iterations=1, learn=("curvature",), unrolled_steps=8, trials=24)))
+    assert result.parameters.curvature <= 2.0 + 1e-6
+    assert all(each["curvature"] <= 2.1 for each in result.record.result["tried"])
+    for smaller in (seed, ball(one.image.shape, one.spacing, 3.0) > 0):
+        assert finish(evolve(one.image, smaller, one.spacing, result.parameters)).stop_reason != "vanished"
