@@ -48,7 +48,7 @@ LARGEST_GRADIENT = 1.0
 SHORT_LIST = 3
 """So many of the other starts are tried by plain runs."""
 SAFE_SHARE = 0.5
-"""Curvature may hold the front out of necks of this share of the smallest seed's radius at most: a seed that is a little
+"""Curvature may hold the front out of necks of this share of the smallest seed's radius at most: a seed that is
 smaller, or in a duller place, must not vanish with what was learned."""
 SMALLEST_RATE = 0.02
 """Learning ends when the rate has fallen to this share of its start."""
