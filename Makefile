@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-slow lint docs screenshots bench clean
+.PHONY: help demo test test-viewer test-slow lint docs screenshots bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,9 +30,18 @@ help: ## what can be made
 demo: $(PACKAGES) ## a level set finds the liver in a real CT; results in demo_results/
 	@$(BIN)/lsnet demo --out $(DEMO_RESULTS)
 
+# The window's tests run beside the others, on a core of their own; what they print comes at the end.
 test: lint $(WINDOW) ## everything: style, types, import rules, manifest, all tests with both Qt bindings
+	@$(MAKE) --no-print-directory test-viewer >.viewer-tests.log 2>&1 & viewer=$$!; \
+	sleep 2; failed=0; \
+	eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest --ignore=tests/napari_lsnet" || failed=1; \
+	wait $$viewer || failed=1; \
+	cat .viewer-tests.log; rm -f .viewer-tests.log; \
+	exit $$failed
+
+test-viewer: $(WINDOW) ## the tests of the window alone, with both Qt bindings
 	@eval "$(ON_SCREEN) env QT_API=pyside6 PYTEST_QT_API=pyside6 $(BIN)/python -m pytest -q tests/napari_lsnet"
-	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest"
+	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest -q tests/napari_lsnet"
 
 test-slow: $(WINDOW) ## the tests that take long
 	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest -m slow"
@@ -57,7 +66,7 @@ bench: $(WINDOW) ## the tables of docs/: our figures beside those of other progr
 	done
 
 clean: ## take away what the other targets made
-	rm -rf $(VENV) $(DEMO_RESULTS) dist build test_artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_RESULTS) .viewer-tests.log dist build test_artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 

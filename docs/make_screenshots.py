@@ -1,16 +1,19 @@
 """The pictures of the level set panel in the documentation, from the real window on the CT that comes with the program.
 
-Four moments of a run on one slice and four in 3D, and the timeline, at 1280 x 800. Run with a screen, or under Xvfb.
+Four moments of a run on one slice and four in 3D, the timeline, walls, a leak and eight labels, at 1280 x 800. Run with
+a screen, or under Xvfb.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +23,12 @@ LIMIT_S = 900
 GROWING_2D, LATER_2D = 60, 160
 GROWING_3D, LATER_3D = 60, 170
 BRANCH_AT, HELD = 40, 170
+ABDOMEN = 18
+WALL = ((19, 31), (30, 35), (38, 36), (52, 33), (60, 29))
+PIN = ((62, 25), (66, 25))
+LIVER, KIDNEY = (47, 21), (64, 86)
+EIGHT = ((47, 21), (60, 35), (58, 80), (55, 106), (36, 66), (20, 60), (82, 45), (82, 81))
+"""Places in the slice ABDOMEN, in voxels: liver, kidneys, spleen, vein, stomach, muscles of the back."""
 VIEW_3D = (4.0, -12.0, 84.0)
 
 
@@ -28,13 +37,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER, help="Folder of the pictures.")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark", help="Theme of napari.")
+    parser.add_argument("--only", nargs="*", default=[], help="Names of functions here, such as walls_moments.")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
         # Neither the settings nor the last values of whoever runs this get into the pictures.
         os.environ["XDG_CONFIG_HOME"] = home
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "settings.yaml")
-        for moments in (slice_moments, volume_moments, timeline_moments):
+        every = (slice_moments, volume_moments, timeline_moments, walls_moments, leak_moments, labels_moments)
+        chosen = [moments for moments in every if not arguments.only or moments.__name__ in arguments.only]
+        for moments in chosen:
             Session(arguments.theme, arguments.out).play(moments)
 
 
@@ -178,6 +190,72 @@ def save_in_3d(session: Session, name: str) -> None:
     session.wait(lambda: False, 1.0)
     session.save(name)
     session.viewer.dims.ndisplay = 2
+
+
+def on_abdomen(session: Session, start: tuple[int, int]) -> None:
+    """One slice through liver and kidneys, with a seed in it, larger in the window."""
+    session.seeds.data = [(ABDOMEN, *start)]
+    session.panel.inputs.start.radius.setValue(9)
+    session.viewer.dims.set_point(0, session.image.data_to_world((ABDOMEN, 0, 0))[0])
+    session.panel.inputs.extent.set_mode("slice")
+    session.viewer.reset_view()
+    session.wait(lambda: False, 0.5)
+
+
+def stroke(layer: Any, corners: Sequence[tuple[int, int]]) -> None:
+    """Draw a line with the layer's brush, on the slice."""
+    for (y0, x0), (y1, x1) in itertools.pairwise(corners):
+        for share in np.linspace(0, 1, 2 * max(abs(y1 - y0), abs(x1 - x0)) + 1):
+            layer.paint((ABDOMEN, y0 + share * (y1 - y0), x0 + share * (x1 - x0)), 1)
+
+
+def walls_moments(session: Session) -> None:
+    """A contour held by a wall that was painted while it grew, and a pin."""
+    panel = session.panel
+    on_abdomen(session, LIVER)
+    values = {"speed": "region", "lower": -20.0, "upper": 120.0, "curvature": 1.0}
+    panel.form.set_value(type(panel.form.value())(**values))
+    panel.step(8)
+    session.wait(lambda: panel.level_set_run.state.value == "paused", LIMIT_S)
+    for kind, corners in (("walls", WALL), ("pins", PIN)):
+        panel.steering.paint(kind)
+        stroke(panel.steering.layer(kind), corners)
+    session.wait(lambda: False, 0.5)
+    panel.run()
+    session.wait(lambda: panel.level_set_run.state.ended, LIMIT_S)
+    session.wait(lambda: False, 0.5)
+    session.save("level_set_walls")
+
+
+def leak_moments(session: Session) -> None:
+    """The moment before a leak out of a kidney, with the ring where it was."""
+    panel = session.panel
+    on_abdomen(session, KIDNEY)
+    panel.form.set_value(type(panel.form.value())(sigma=3.0, contrast=0.005, curvature=1.0))
+    panel.run()
+    session.wait(lambda: panel.level_set_run.state.ended, LIMIT_S)
+    panel.steering.leak_button.click()
+    session.wait(lambda: False, 0.5)
+    session.save("level_set_leak_guard")
+
+
+def labels_moments(session: Session) -> None:
+    """Eight structures at once, from eight painted labels."""
+    panel = session.panel
+    on_abdomen(session, LIVER)
+    panel.inputs.start.draw_labels()
+    starts = panel.inputs.start.combo.layer
+    starts.n_edit_dimensions, starts.brush_size = 2, 5
+    for number, place in enumerate(EIGHT, 1):
+        starts.paint((ABDOMEN, *place), number)
+    starts.visible = session.seeds.visible = False
+    panel.inputs.start.several.setChecked(True)
+    values = {"speed": "region", "lower": -20.0, "upper": 120.0, "curvature": 2.5}
+    panel.form.set_value(type(panel.form.value())(**values))
+    panel.run()
+    session.wait(lambda: panel.level_set_run.state.ended, LIMIT_S)
+    session.wait(lambda: False, 0.5)
+    session.save("level_set_eight_labels")
 
 
 if __name__ == "__main__":

@@ -186,6 +186,8 @@ class Job(QObject):
         Takes the pictures.
     queue : JobQueue, optional
         The one of this napari by default.
+    counts : callable, optional
+        Whether a report is a step, for `step` and ``start(steps=...)``; by default every one is.
     """
 
     state_changed = Signal(object)
@@ -205,9 +207,11 @@ class Job(QObject):
         device: str = "auto",
         watch: Watch | None = None,
         queue: JobQueue | None = None,
+        counts: Callable[[Progress], bool] = lambda _report: True,
     ) -> None:
         super().__init__()
         self.title = title
+        self._counts = counts
         self.device = device
         self._make = make
         self._watch = watch
@@ -431,7 +435,8 @@ class Job(QObject):
                     return Ending(JobState.CANCELLED, partial() if callable(partial) else None)
                 if self._stop_asked():
                     return Ending(JobState.CANCELLED)
-                change = None if report is None else self._next_change()
+                # What is not a step takes no change: it stays until a step can.
+                change = self._next_change() if report is not None and self._counts(report) else None
                 began = time.monotonic()
                 try:
                     report = next(work) if change is None else work.send(change)
@@ -444,7 +449,7 @@ class Job(QObject):
                 busy += now - began
                 if self._watch is not None:
                     self._watch.see(report)
-                resting = self._spend()
+                resting = self._spend() if self._counts(report) else False
                 due = resting or now - pictured >= 1 / PICTURES_PER_SECOND
                 if due:
                     pictured = now

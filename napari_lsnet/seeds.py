@@ -144,33 +144,12 @@ def labels_to_mask(
     InputError
         Where nothing is painted inside the region.
     """
-    volume = describe_layer(source_layer)
-    taken = check_region(region, volume.shape)
-    labels, matrix = _labels_in_source(labels_layer, source_layer, taken)
-    mask = np.zeros(_full_shape(taken), dtype=bool)
-    offset = lattice_offset(matrix, labels.shape)
-    starts = [part.start if isinstance(part, slice) else part for part in taken]
-    if offset is not None:
-        into, out_of = _overlap(mask.shape, starts, labels.shape, offset)
-        if into is not None and out_of is not None:
-            painted = dense(labels[out_of])
-            mask[into] = (painted != 0) if value is None else (painted == value)
-    elif resample:
-        from scipy.ndimage import affine_transform
-
-        back = np.linalg.inv(matrix)
-        whole = dense(labels)
-        painted = (whole != 0) if value is None else (whole == value)
-        shift = back[:-1, :-1] @ np.array(starts, dtype=np.float64) + back[:-1, -1]
-        mask = affine_transform(
-            painted.view(np.uint8), back[:-1, :-1], shift, mask.shape, order=0, mode="constant", cval=0
-        ).astype(bool)
+    if not resample:
+        painted = labels_of_region(labels_layer, source_layer, region)
+        mask = np.asarray(painted != 0 if value is None else painted == value)
     else:
-        raise GeometryError(
-            "seeds-grid",
-            "The labels lie on another grid than the image",
-            "their voxels do not coincide",
-            "Paint on a labels layer made from this image, or allow the nearest voxel to be taken.",
+        mask = _nearest_mask(
+            labels_layer, source_layer, check_region(region, describe_layer(source_layer).shape), value
         )
     if not mask.any():
         raise InputError(
@@ -181,7 +160,64 @@ def labels_to_mask(
             "",
             "Paint into the structure, or choose another label.",
         )
-    return mask.reshape(_region_shape(taken))
+    return mask
+
+
+def labels_of_region(labels_layer: Labels, source_layer: Image | Labels, region: Region) -> NDArray[Any]:
+    """The labels on the voxels of a region of the source, 0 where the labels layer does not reach.
+
+    May be a view of the layer's own data: copy it to keep it.
+
+    Parameters
+    ----------
+    labels_layer : Labels
+        With any transform of its own.
+    source_layer : Image or Labels
+        The image that the level set runs on.
+    region : tuple of slice or int
+        Of the source.
+
+    Raises
+    ------
+    GeometryError
+        Where the voxels do not coincide.
+    """
+    taken = check_region(region, describe_layer(source_layer).shape)
+    labels, matrix = _labels_in_source(labels_layer, source_layer, taken)
+    offset = lattice_offset(matrix, labels.shape)
+    if offset is None:
+        raise GeometryError(
+            "seeds-grid",
+            "The labels lie on another grid than the image",
+            "their voxels do not coincide",
+            "Paint on a labels layer made from this image, or allow the nearest voxel to be taken.",
+        )
+    shape = _full_shape(taken)
+    starts = [part.start if isinstance(part, slice) else part for part in taken]
+    into, out_of = _overlap(shape, starts, labels.shape, offset)
+    if out_of is not None and into == tuple(slice(0, n) for n in shape):
+        view: NDArray[Any] = np.asarray(labels[out_of]).reshape(_region_shape(taken))
+        return view
+    found = np.zeros(shape, dtype=labels.dtype)
+    if into is not None and out_of is not None:
+        found[into] = np.asarray(labels[out_of])
+    return found.reshape(_region_shape(taken))
+
+
+def _nearest_mask(labels_layer: Any, source_layer: Any, taken: Region, value: int | None) -> NDArray[np.bool_]:
+    """A labels layer on another grid, by the nearest voxel."""
+    from scipy.ndimage import affine_transform
+
+    labels, matrix = _labels_in_source(labels_layer, source_layer, taken)
+    back = np.linalg.inv(matrix)
+    whole = dense(labels)
+    painted = (whole != 0) if value is None else (whole == value)
+    starts = [part.start if isinstance(part, slice) else part for part in taken]
+    shift = back[:-1, :-1] @ np.array(starts, dtype=np.float64) + back[:-1, -1]
+    mask = affine_transform(
+        painted.view(np.uint8), back[:-1, :-1], shift, _full_shape(taken), order=0, mode="constant", cval=0
+    )
+    return mask.astype(bool).reshape(_region_shape(taken))
 
 
 def matching_region(target_layer: Labels, source_layer: Image | Labels, region: Region) -> Region:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_lsnet.layers import result_arguments, result_array
 from napari_lsnet.levelset.request import whole_region
@@ -54,17 +55,25 @@ class Accepted:
     _features: Any
     _metadata: dict[str, Any]
 
+    def cleared(self, part: NDArray[Any]) -> NDArray[Any]:
+        """The part of the layer without what was written and is still there."""
+        packed = np.frombuffer(zlib.decompress(self._changed), np.uint8)
+        changed = np.unpackbits(packed, count=int(np.prod(self._shape))).astype(bool).reshape(self._shape)
+        return np.where(changed & (part == self.value), 0, part).astype(part.dtype)
+
+    @property
+    def what(self) -> str:
+        """In words."""
+        return f"label {self.value}"
+
     def take_back(self, layers: LayerList) -> None:
         """Set the voxels that were written, and still hold the label, to background again."""
         if self.layer not in layers:
             raise InputError(
                 "undo-layer", "There is nothing to take back", "the layer was removed", "Accept into another layer."
             )
-        packed = np.frombuffer(zlib.decompress(self._changed), np.uint8)
-        changed = np.unpackbits(packed, count=int(np.prod(self._shape))).astype(bool).reshape(self._shape)
         data = self.layer.data
-        part = np.asarray(data[self._box])
-        data[self._box] = np.where(changed & (part == self.value), 0, part).astype(part.dtype)
+        data[self._box] = self.cleared(np.asarray(data[self._box]))
         self.layer.metadata = self._metadata
         self.layer.features = self._features
         if self.is_new and not np.any(np.asarray(data)):
@@ -75,16 +84,21 @@ class Accepted:
 
 def accept_into_new(viewer: ViewerModel, request: Request, result: LevelSetResult, name: str, value: int) -> Accepted:
     """Make a labels layer on the source and write the result into it."""
+    labels = new_target(viewer, request, result.mask.shape, name, value)
+    return _write(labels, request, result, value, is_new=True)
+
+
+def new_target(viewer: ViewerModel, request: Request, shape: tuple[int, ...], name: str, largest: int) -> Labels:
+    """A labels layer on the source that can hold labels up to `largest`; `shape` is that of the run's array."""
     region, whole = request.region, whole_region(request.volume)
-    dtype = np.uint8 if value < 256 else np.uint16 if value < 65536 else np.int32
+    dtype = np.uint8 if largest < 256 else np.uint16 if largest < 65536 else np.int32
     if int(np.prod(request.volume.shape, dtype=np.int64)) * np.dtype(dtype).itemsize <= WHOLE_LAYER_LIMIT:
         data = np.zeros(request.volume.shape, dtype)
         region_of_layer = whole
     else:
-        data = result_array(region, np.zeros(result.mask.shape, dtype)).copy()
+        data = result_array(region, np.zeros(shape, dtype)).copy()
         region_of_layer = region
-    labels = viewer.add_labels(data, name=name, **result_arguments(request.source, region_of_layer))
-    return _write(labels, request, result, value, is_new=True)
+    return viewer.add_labels(data, name=name, **result_arguments(request.source, region_of_layer))
 
 
 def accept_into(labels: Labels, request: Request, result: LevelSetResult, value: int) -> Accepted:
@@ -101,26 +115,11 @@ def accept_into(labels: Labels, request: Request, result: LevelSetResult, value:
 
 
 def _write(labels: Any, request: Request, result: LevelSetResult, value: int, *, is_new: bool) -> Accepted:
-    if labels.multiscale:
-        raise InputError("accept-multiscale", "A multiscale layer cannot be changed", "", "Accept into a new layer.")
-    if not 0 < value <= _largest(labels.data.dtype):
-        raise InputError(
-            "accept-value",
-            f"This layer cannot hold the label {value}",
-            f"its largest is {_largest(labels.data.dtype)}",
-            "Choose a smaller label, or accept into a new layer.",
-        )
-    box = matching_region(labels, request.source, request.region)
-    part = np.asarray(labels.data[box])
+    box, part = writable_part(labels, request, value)
     mask = result.mask
     changed = mask & (part == 0)
     before = (labels.features.copy(), dict(labels.metadata))
-    try:
-        labels.data[box] = np.where(changed, np.asarray(value, part.dtype), part)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise InputError(
-            "accept-read-only", "This layer cannot be written to", "", "Accept into a new layer."
-        ) from error
+    written_into(labels, box, np.where(changed, np.asarray(value, part.dtype), part))
     accepted = Accepted(
         layer=labels,
         value=value,
@@ -138,6 +137,31 @@ def _write(labels: Any, request: Request, result: LevelSetResult, value: int, *,
     return accepted
 
 
+def writable_part(labels: Any, request: Request, largest: int) -> tuple[Region, NDArray[Any]]:
+    """Where the run lies in a labels layer, and what is there; refuses a layer that cannot hold the largest label."""
+    if labels.multiscale:
+        raise InputError("accept-multiscale", "A multiscale layer cannot be changed", "", "Accept into a new layer.")
+    if not 0 < largest <= _largest(labels.data.dtype):
+        raise InputError(
+            "accept-value",
+            f"This layer cannot hold the label {largest}",
+            f"its largest is {_largest(labels.data.dtype)}",
+            "Choose a smaller label, or accept into a new layer.",
+        )
+    box = matching_region(labels, request.source, request.region)
+    return box, np.asarray(labels.data[box])
+
+
+def written_into(labels: Any, box: Region, values: NDArray[Any]) -> None:
+    """Write a part of a layer."""
+    try:
+        labels.data[box] = values
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            "accept-read-only", "This layer cannot be written to", "", "Accept into a new layer."
+        ) from error
+
+
 def _largest(dtype: np.dtype[Any]) -> int:
     return 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
 
@@ -149,10 +173,10 @@ def _describe(labels: Any, request: Request, result: LevelSetResult, value: int,
     content["record"] = record
     content["records"] = {**content.get("records", {}), str(value): record}
     labels.metadata = {**labels.metadata, "lsnet": content}
-    labels.features = _with_row(labels.features, value, _sizes(labels, request, value, box))
+    labels.features = with_row(labels.features, value, label_sizes(labels, request, value, box))
 
 
-def _sizes(labels: Any, request: Request, value: int, box: Region) -> dict[str, float]:
+def label_sizes(labels: Any, request: Request, value: int, box: Region) -> dict[str, float]:
     """Voxels and volume of a label, in the frame that was worked on."""
     spatial = request.volume.spatial_axes
     lead = request.source.ndim - labels.ndim
@@ -168,7 +192,7 @@ def _sizes(labels: Any, request: Request, value: int, box: Region) -> dict[str, 
     return sizes
 
 
-def _with_row(features: Any, value: int, sizes: dict[str, float]) -> dict[str, list[Any]]:
+def with_row(features: Any, value: int, sizes: dict[str, float]) -> dict[str, list[Any]]:
     """A table, as columns, with the row of a label replaced or added."""
     rows = [] if "index" not in features else features[features["index"] != value].to_dict("records")
     rows = sorted([*rows, {"index": value, **sizes}], key=lambda row: row["index"])

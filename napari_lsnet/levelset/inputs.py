@@ -12,7 +12,8 @@ from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.layers import LayerVolume, declare_axes, declare_spacing, describe_layer, region_for
 from napari_lsnet.levelset.extent import ExtentChooser
 from napari_lsnet.levelset.picture import is_live
-from napari_lsnet.levelset.request import Request, boxed, read_request
+from napari_lsnet.levelset.reading import read_request
+from napari_lsnet.levelset.request import Request, boxed
 from napari_lsnet.levelset.seeds import StartChooser
 from napari_lsnet.transforms import Region
 from src_models.errors import LsnetError
@@ -38,12 +39,15 @@ class Inputs(QWidget):
         A run would begin otherwise than before.
     moved : Signal()
         Another slice or view is on show.
+    elsewhere : Signal()
+        The same, and a run would work on it.
     refused : Signal(str)
         Why something could not be set.
     """
 
     changed = Signal()
     moved = Signal()
+    elsewhere = Signal()
     refused = Signal(str)
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
@@ -179,7 +183,7 @@ class Inputs(QWidget):
         with suppress(RuntimeError):  # the dock may be gone before the viewer
             volume = self.volume
             if self.extent.mode == "slice" or (volume is not None and any(volume.is_time)):
-                self.changed.emit()
+                self.elsewhere.emit()
             else:
                 self.moved.emit()
 

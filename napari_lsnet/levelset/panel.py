@@ -10,8 +10,6 @@ import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QFrame,
-    QHBoxLayout,
-    QPushButton,
     QScrollArea,
     QVBoxLayout,
     QWidget,
@@ -24,21 +22,27 @@ from napari_lsnet.keys import Bindings, hint
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.levelset import words
 from napari_lsnet.levelset.accept import Accepted, accept_into, accept_into_new
+from napari_lsnet.levelset.accept_labels import accept_labels
+from napari_lsnet.levelset.arrival_bar import ArrivalBar
 from napari_lsnet.levelset.controls import Controls, Standing
+from napari_lsnet.levelset.engine_preparation import engine_preparation
 from napari_lsnet.levelset.inputs import Inputs, section_title, wrapped_line
-from napari_lsnet.levelset.picture import is_live
-from napari_lsnet.levelset.preview import ClickPicker, SpeedPreview, contrast_at, voxel_at
+from napari_lsnet.levelset.labels_request import LabelsRequest
+from napari_lsnet.levelset.learned_speed import SpeedSource, holds_strokes, with_speed
+from napari_lsnet.levelset.picture import is_live, is_step
 from napari_lsnet.levelset.request import Frame, Request, memory_needed
 from napari_lsnet.levelset.run import run_of
 from napari_lsnet.levelset.scrubbing import Scrubbing
+from napari_lsnet.levelset.section import Section
 from napari_lsnet.levelset.sharing import Sharing
+from napari_lsnet.levelset.speed_tools import SpeedTools
+from napari_lsnet.levelset.steering import Steering, steers
 from src_models.errors import InputError, LsnetError
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
     import napari.viewer
 
-    from src_models.levelset.evolution import LevelSetResult
 
 _VISIBLE = {
     "lower": lambda p: p.speed == "region",
@@ -52,6 +56,7 @@ _VISIBLE = {
 
 
 _NEWS_MS = 150
+_PREPARE_AFTER_MS = 1500
 
 
 class LevelSetPanel(QWidget):
@@ -100,6 +105,11 @@ class LevelSetPanel(QWidget):
         self.controls.run_button.setToolTip(self.controls.run_button.toolTip() + hint("run"))
         self.controls.step_button.setToolTip(self.controls.step_button.toolTip() + hint("step"))
 
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        """Once the panel can be seen, the engine is made ready behind it."""
+        super().showEvent(event)
+        QTimer.singleShot(_PREPARE_AFTER_MS, engine_preparation().begin)
+
     # ---- layout
 
     def _build(self) -> None:
@@ -108,13 +118,11 @@ class LevelSetPanel(QWidget):
         self.form = ParameterForm(LevelSetParameters, visible_when=_VISIBLE)
         self.form.set_value(settings.last_used(LevelSetParameters))
         self.neck_line = wrapped_line()
-        self.preview_button = QPushButton("Show speed")
-        self.preview_button.setCheckable(True)
-        self.preview_button.setToolTip("The speed on the slice on show, as a layer that follows the fields")
-        self.pick_button = QPushButton("Pick edge")
-        self.pick_button.setCheckable(True)
-        self.pick_button.setToolTip("Click on the border of the structure: the speed falls to one half there")
         self.forecast_line = wrapped_line()
+        self.steering = Steering(viewer, self.level_set_run)
+        self.speed_source = SpeedSource(viewer)
+        self.tools = SpeedTools(viewer, self.inputs, self.speed_source, self.form.value, self._request)
+        self.arrival = ArrivalBar(viewer, lambda: self.steering.with_walls(self._request(self.form.value())))
         self.controls = Controls(
             LayerCombo(viewer, _is_target, nothing="new layer", may_be_empty=True),
         )
@@ -125,12 +133,11 @@ class LevelSetPanel(QWidget):
         rows.addWidget(self.inputs)
         rows.addWidget(section_title("Equation"))
         rows.addWidget(self.form)
+        rows.addWidget(self.speed_source)
+        self.speed_source.setVisible(self.form.value().speed == "region")
         rows.addWidget(self.neck_line)
-        tools = QHBoxLayout()
-        tools.setSpacing(3)
-        tools.addWidget(self.preview_button)
-        tools.addWidget(self.pick_button)
-        rows.addLayout(tools)
+        rows.addWidget(self.tools)
+        rows.addWidget(Section("Estimate", self.arrival))
         rows.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -141,21 +148,23 @@ class LevelSetPanel(QWidget):
         outer.setSpacing(4)
         outer.addWidget(scroll, 1)
         outer.addWidget(self.forecast_line)
+        outer.addWidget(self.steering)
         outer.addWidget(self.controls)
         self.setMinimumWidth(300)
-        self._preview = SpeedPreview(viewer, self)
-        self._picker = ClickPicker(viewer, self)
-        self._picker.clicked.connect(self._pick_at)
 
     def _connect(self) -> None:
         self.inputs.changed.connect(self._on_inputs)
-        self.inputs.moved.connect(self._redraw_preview)
+        self.inputs.moved.connect(self.tools.redraw)
+        self.inputs.elsewhere.connect(self._on_elsewhere)
+        self.speed_source.changed.connect(self._on_inputs)
         self.inputs.refused.connect(self._refuse)
         self.form.changed.connect(self._on_parameters)
         self.form.invalid.connect(self._on_invalid)
-        self.preview_button.toggled.connect(self._redraw_preview)
-        self.pick_button.toggled.connect(self._on_pick)
-        self._preview.told.connect(self._on_preview_told)
+        self.tools.picked.connect(self.form.set_value)
+        for refused in (self.speed_source.refused, self.arrival.refused, self.tools.refused, self.steering.refused):
+            refused.connect(self._refuse)
+        for told in (self.steering.told, self.speed_source.told, self.tools.told):
+            told.connect(self.controls.tell)
         self.level_set_run.changed.connect(self._follow)
         self.level_set_run.updated.connect(self._on_updated)
         self.level_set_run.ended.connect(self._on_ended)
@@ -230,10 +239,13 @@ class LevelSetPanel(QWidget):
         else:
             action()
 
-    def _write(self, request: Request, result: LevelSetResult) -> None:
+    def _write(self, request: Request, result: Any) -> None:
         value = self.controls.label.value()
         target = self.controls.targets.layer
         try:
+            if isinstance(request, LabelsRequest):
+                self._tell_accepted(request, result, accept_labels(self._viewer, target, request, result, "Level set"))
+                return
             if not result.mask.any():
                 raise InputError("accept-empty", "Nothing is inside", "", "Rewind and start from larger seeds.")
             if target is None:
@@ -243,13 +255,16 @@ class LevelSetPanel(QWidget):
         except LsnetError as error:
             self._refuse(str(error))
             return
+        self._tell_accepted(request, result, accepted)
+
+    def _tell_accepted(self, request: Request, result: Any, accepted: Accepted) -> None:
         self._accepted.append(accepted)
         self.sharing.kept = (request, result)
         self.level_set_run.clear()
         self.controls.targets.choose(accepted.layer)
         kept = f" {accepted.kept:,} voxels of other labels were left alone." if accepted.kept else ""
         self.controls.tell(
-            f"Accepted: {accepted.written:,} voxels are label {value} of {accepted.layer.name!r} now.{kept}"
+            f"Accepted: {accepted.written:,} voxels are {accepted.what} of {accepted.layer.name!r} now.{kept}"
         )
         self._follow()
 
@@ -265,7 +280,7 @@ class LevelSetPanel(QWidget):
             self._follow()
         else:
             self._follow()
-            self.controls.tell(f"Taken back: label {accepted.value} of {accepted.layer.name!r}.")
+            self.controls.tell(f"Taken back: {accepted.what} of {accepted.layer.name!r}.")
 
     # ---- what the inputs cause
 
@@ -282,12 +297,18 @@ class LevelSetPanel(QWidget):
             before = self.level_set_run.request
             if before is not None and frame is not None:
                 request = before.going_on(frame, parameters)
+            elif isinstance(before, LabelsRequest) and self._can_continue():
+                request = before.after(self.level_set_run.result, parameters)
             else:
-                request = self.inputs.request(parameters)
+                request = self._request(parameters)
+            if isinstance(request, LabelsRequest):
+                request = request.protecting(self.controls.targets.layer)
+            request = self.steering.constrained(request)
         except LsnetError as error:
             self._refuse(str(error))
             return
         self._inputs_changed = False
+        self.arrival.hide_estimate()
         self.sharing.kept = None
         self.scrubbing.begin(frame)
         curve, three = self.controls.size_curve, request.image.ndim == 3
@@ -298,55 +319,38 @@ class LevelSetPanel(QWidget):
         settings.remember(parameters)
         self.level_set_run.start(request, steps=steps)
 
+    def _request(self, parameters: LevelSetParameters) -> Request:
+        """What a run from the start would begin with, but for walls and pins."""
+        request = self.inputs.request(parameters)
+        return with_speed(request, self.speed_source.recipe(request.source, request.region, parameters.speed))
+
     def _on_inputs(self) -> None:
         self._inputs_changed = True
+        self.speed_source.follow(self.inputs.image.layer)
+        self.arrival.follow()
+        self.steering.follow(self.inputs.image.layer, self.inputs.extent.mode)
         self._tell_forecast()
-        self._redraw_preview()
+        self.tools.redraw()
+        self._follow()
+
+    def _on_elsewhere(self) -> None:
+        """Another slice is on show, and the run would work on it: back on its own slice, a run can go on."""
+        self.tools.redraw()
+        self.arrival.follow()
         self._follow()
 
     def _on_parameters(self, parameters: LevelSetParameters) -> None:
         self._invalid = ""
         self.level_set_run.send(parameters)
+        self.speed_source.setVisible(parameters.speed == "region")
+        self.arrival.follow()
         self._tell_forecast()
-        self._redraw_preview()
+        self.tools.redraw()
         self._follow()
 
     def _on_invalid(self, message: str) -> None:
         self._invalid = message
         self._follow()
-
-    def _redraw_preview(self, _on: Any = None) -> None:
-        if not self.preview_button.isChecked():
-            self._preview.hide()
-            return
-        region = self.inputs.region()
-        if region is not None and not self._invalid:
-            self._preview.show(self.inputs.image.layer, self.inputs.extent.mode, region, self.form.value())
-
-    def _on_preview_told(self, message: str) -> None:
-        self.preview_button.setToolTip(message or "The speed on the slice on show, as a layer that follows the fields")
-        if message:
-            self.controls.tell(message)
-
-    def _on_pick(self, on: bool) -> None:
-        if on:
-            self.controls.tell("Click on the border of the structure.")
-        self._picker.listen(on)
-
-    def _pick_at(self, position: Any) -> None:
-        self.pick_button.setChecked(False)
-        layer, region = self.inputs.image.layer, self.inputs.region()
-        if region is None:
-            return
-        try:
-            parameters = self.form.value()
-            span = self._preview.value_range(layer, region, parameters)
-            contrast = contrast_at(layer, region, voxel_at(layer, position), span, parameters)
-        except LsnetError as error:
-            self._refuse(str(error))
-            return
-        self.form.set_value(parameters.model_copy(update={"speed": "edge", "contrast": float(f"{contrast:.4g}")}))
-        self.controls.tell(f"Edge contrast {contrast:.3g}: the speed is one half where you clicked.")
 
     # ---- what the run causes
 
@@ -356,10 +360,10 @@ class LevelSetPanel(QWidget):
             return
         state: Any = update.report
         for values in update.history:
-            self.controls.plot.add(values["time"], values["size"] * request.size_factor, values["rate"])
-        size_text = words.size_text(state.size, state.volume_ml, request.volume, request.image.ndim)
+            if "time" in values:
+                self.controls.plot.add(values["time"], values["size"] * request.size_factor, values["rate"])
         notes = " ".join(update.notes)
-        self._news = f"{words.running_text(state, size_text)} {notes}".strip()
+        self._news = f"{request.running_text(state) if is_step(state) else state.message} {notes}".strip()
         if notes or not self._news_timer.isActive():
             self._tell_news()
             self._news_timer.start()
@@ -384,10 +388,8 @@ class LevelSetPanel(QWidget):
             self.controls.tell("Cancelled before the first step.")
             return
         self.sharing.kept = (request, result)
-        size = float(result.record.result.get("size_mm", 0.0))
-        ml = size / 1000.0 if request.image.ndim == 3 else None
-        text = words.stop_text(result, words.size_text(size, ml, request.volume, request.image.ndim))
-        self.controls.tell(text, warning=result.stop_reason in ("leak", "vanished", "filled", "stalled"))
+        text, attention = request.stop_text(result)
+        self.controls.tell(text, warning=attention)
         after, self._after = self._after, None
         if after is not None:
             after()
@@ -398,6 +400,8 @@ class LevelSetPanel(QWidget):
             result is not None
             and not self._inputs_changed
             and result.stop_reason not in ("vanished", "filled")
+            and self.level_set_run.request is not None
+            and self.inputs.region() == self.level_set_run.request.region
             and not self.level_set_run.is_busy
         )
 
@@ -458,4 +462,4 @@ class LevelSetPanel(QWidget):
 def _is_target(layer: Any) -> bool:
     from napari.layers import Labels
 
-    return isinstance(layer, Labels) and not is_live(layer)
+    return isinstance(layer, Labels) and not is_live(layer) and not steers(layer) and not holds_strokes(layer)

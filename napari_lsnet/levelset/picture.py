@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from src_models.levelset.evolution import LevelSetState
+    from src_models.levelset.evolution import LevelSetResult, LevelSetState
 
 LIVE = "live level set"
 """Marks layers that only show a run, in ``metadata["lsnet"]["role"]``; they are no inputs."""
@@ -40,6 +40,11 @@ Box = tuple[slice, ...]
 def is_live(layer: Any) -> bool:
     """Whether a layer only shows a run or a preview."""
     return str(dict(layer.metadata).get("lsnet", {}).get("role", "")).startswith("live")
+
+
+def is_step(report: Any) -> bool:
+    """Whether a report is of a step, and not of what comes before the first one."""
+    return hasattr(report, "iteration")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +77,18 @@ class FrontWatch:
 
     def see(self, report: LevelSetState) -> None:
         """Remember where u has changed."""
+        if not is_step(report):
+            return
         if self.start is None:
             self.start = self.whole(report.level_set, report.iteration)
             self._changed = self.start.box
         elif report.changed_box is not None:
             self._changed = joined(self._changed, report.changed_box)
 
-    def take(self, report: LevelSetState, unseen: Picture | None) -> Picture:
-        """The newest u, wherever the screen is behind."""
+    def take(self, report: LevelSetState, unseen: Picture | None) -> Picture | None:
+        """The newest u, wherever the screen is behind; nothing before the first step."""
+        if not is_step(report):
+            return None
         box = self._changed if unseen is None else joined(self._changed, unseen.box)
         if box is None:
             box = tuple(slice(0, 0) for _ in report.level_set.shape)
@@ -89,6 +98,10 @@ class FrontWatch:
     def whole(self, level_set: NDArray[Any], iteration: int) -> Picture:
         """A picture of all of u."""
         return Picture(tuple(slice(0, n) for n in level_set.shape), self._bytes(level_set), iteration)
+
+    def last(self, result: LevelSetResult) -> Picture:
+        """A picture of all that was reached."""
+        return self.whole(result.level_set, result.iteration)
 
     def part(self, values: NDArray[Any], box: Box, iteration: int) -> Picture:
         """A picture of u in a box."""
@@ -185,13 +198,13 @@ def surface_colours() -> Any:
     )
 
 
-def line_colours(tinted: bool) -> Any:
+def line_colours(tinted: bool, colour: tuple[float, float, float] = LINE_COLOUR) -> Any:
     """A line where u is 0, with a tint inside or without."""
     from napari.utils import Colormap
 
     per_voxel = 127.0 / _REACH_VOXELS
     line, edge = _LINE_HALF_WIDTH * per_voxel, _EDGE_HALF_WIDTH * per_voxel
-    clear, solid, tint = (*LINE_COLOUR, 0.0), (*LINE_COLOUR, 1.0), (*LINE_COLOUR, _TINT if tinted else 0.0)
+    clear, solid, tint = (*colour, 0.0), (*colour, 1.0), (*colour, _TINT if tinted else 0.0)
     places = (0, _FRONT - edge, _FRONT - line, _FRONT + line, _FRONT + edge, 255)
     return Colormap(
         colors=np.array([clear, clear, solid, solid, tint, tint], dtype=np.float32),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
+from napari_lsnet.jobs import Ending, Job, JobState
 from napari_lsnet.layers import LayerVolume, describe_layer, read_region, region_for, result_arguments, result_array
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError, LsnetError
@@ -17,6 +19,11 @@ from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+    from src_models.progress import Progress
+
+Learn: TypeAlias = "Callable[[tuple[slice, ...]], Generator[Progress, Any, NDArray[Any]]]"
+"""Makes the speed in a box of the region."""
 
 LIVE_SPEED = "live speed"
 _THROTTLE_MS = 40
@@ -43,7 +50,8 @@ class SpeedPreview(QObject):
         super().__init__(parent)
         self._viewer = ref(viewer)
         self._layer: Any = None
-        self._wanted: tuple[Any, str, Region, LevelSetParameters] | None = None
+        self._wanted: tuple[Any, str, Region, LevelSetParameters, Learn | None] | None = None
+        self._job: Job | None = None
         self._range: tuple[Any, tuple[float, float]] | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -56,9 +64,30 @@ class SpeedPreview(QObject):
         viewer = self._viewer()
         return self._layer if viewer is not None and self._layer in viewer.layers else None
 
-    def show(self, source: Any, mode: str, region: Region, parameters: LevelSetParameters) -> None:
-        """Show the speed of this region soon; of several calls in a row the newest counts."""
-        self._wanted = (source, mode, region, parameters)
+    def show(
+        self,
+        source: Any,
+        mode: str,
+        region: Region,
+        parameters: LevelSetParameters,
+        learn: Learn | None = None,
+    ) -> None:
+        """Show the speed of this region soon; of several calls in a row the newest counts.
+
+        Parameters
+        ----------
+        source : Image
+            The layer.
+        mode : str
+            "volume" or "slice".
+        region : tuple of slice or int
+            Of the run.
+        parameters : LevelSetParameters
+            Of the run.
+        learn : callable, optional
+            Makes, in a worker, the speed in a box of the region; for a speed that the parameters alone do not say.
+        """
+        self._wanted = (source, mode, region, parameters, learn)
         if not self._timer.isActive():
             self._timer.start()
 
@@ -66,6 +95,7 @@ class SpeedPreview(QObject):
         """Take the preview away."""
         self._wanted = None
         self._timer.stop()
+        self._stop_learning()
         viewer = self._viewer()
         if viewer is not None and self.layer is not None:
             viewer.layers.remove(self._layer)
@@ -75,13 +105,17 @@ class SpeedPreview(QObject):
         viewer = self._viewer()
         if self._wanted is None or viewer is None:
             return
-        source, mode, region, parameters = self._wanted
+        source, mode, region, parameters, learn = self._wanted
+        self._stop_learning()
         try:
             if viewer.dims.ndisplay == 3 and len(describe_layer(source).spatial_axes) == 3:
                 self.hide()
                 self.told.emit("The speed is shown on slices: switch the view to 2D.")
                 return
             on_show = region_for(source, viewer.dims, "slice")
+            if learn is not None:
+                self._learn(viewer, source, region, on_show, parameters, learn)
+                return
             resolved = parameters.model_copy(update={"value_range": self.value_range(source, region, parameters)})
             values, place = speed_of_slice(source, mode, region, on_show, resolved)
         except LsnetError as error:
@@ -89,6 +123,38 @@ class SpeedPreview(QObject):
             return
         self._put(viewer, source, place, values, parameters)
         self.told.emit("")
+
+    def _learn(
+        self,
+        viewer: ViewerModel,
+        source: Any,
+        region: Region,
+        on_show: Region,
+        parameters: LevelSetParameters,
+        learn: Learn,
+    ) -> None:
+        """Have the speed of the slice made in a worker, and show it then."""
+        place, box = slice_in(region, on_show)
+        work = learn(box)
+        job = self._job = Job(lambda: work, title="The speed", device="preview")
+
+        def ended(ending: Ending) -> None:
+            if job is not self._job:
+                return
+            if ending.state is JobState.FAILED:
+                self.told.emit(ending.message)
+            elif ending.state is JobState.DONE:
+                shape = tuple(p.stop - p.start for p in place if isinstance(p, slice))
+                self._put(viewer, source, place, ending.result.reshape(shape), parameters)
+                self.told.emit("")
+
+        job.ended.connect(ended)
+        job.start()
+
+    def _stop_learning(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
 
     def value_range(self, source: Any, region: Region, parameters: LevelSetParameters) -> tuple[float, float]:
         """Smallest and largest value of the region; read once per region."""
@@ -190,6 +256,29 @@ def speed_of_slice(
         return speed_image(read_region(source, place), volume.spacing_of(place), parameters), place
     values = speed_image(read_region(source, slab), volume.spacing_of(slab), parameters)
     return values[at], place
+
+
+def slice_in(region: Region, on_show: Region) -> tuple[Region, tuple[slice, ...]]:
+    """Where the slice on show lies in the source, and as a box of the region's array.
+
+    Raises
+    ------
+    InputError
+        Where it lies outside the region.
+    """
+    place: list[slice | int] = []
+    box: list[slice] = []
+    for part, shown in zip(region, on_show, strict=True):
+        place.append(part if isinstance(shown, slice) else shown)
+        if not isinstance(part, slice):
+            continue
+        if isinstance(shown, slice):
+            box.append(slice(0, part.stop - part.start))
+        elif part.start <= shown < part.stop:
+            box.append(slice(shown - part.start, shown - part.start + 1))
+        else:
+            raise InputError("slice-outside-box", "The slice on show lies outside the box", "", "Move the slider.")
+    return tuple(place), tuple(box)
 
 
 def _reach(parameters: LevelSetParameters) -> float:

@@ -37,6 +37,12 @@ def needs_record(request: Request, result: LevelSetResult) -> str:
         return "values were changed while it ran"
     if request.continues is not None:
         return "it went on from an earlier run"
+    if request.several:
+        return "several labels grew at once"
+    if request.walls is not None or request.pins is not None:
+        return "walls or pins were painted"
+    if request.speed is not None:
+        return "its speed was learned from what was painted"
     if request.start.swapped:
         return "inside and outside of the seeds were swapped"
     if request.volume.level:
@@ -52,9 +58,10 @@ def as_python(request: Request, result: LevelSetResult) -> str:
     lines = ["from pathlib import Path", ""]
     reason = needs_record(request, result)
     if reason:
+        again, made = ("replay_labels", ".labels") if request.several else ("replay", ".mask")
         lines += [
             "from src_models.files import read_volume",
-            "from src_models.levelset.evolution import replay",
+            f"from src_models.levelset.{'coupled' if request.several else 'evolution'} import {again}",
             "from src_models.progress import finish",
             "from src_models.record import Record",
             "",
@@ -63,7 +70,7 @@ def as_python(request: Request, result: LevelSetResult) -> str:
             f"volume = read_volume(Path({image!r}))",
             f"image = volume.array[{_index(request)}]",
             f"record = Record.read(Path({RECORD_PLACEHOLDER!r}))",
-            "mask = finish(replay(record, image)).mask",
+            f"{'labels' if request.several else 'mask'} = finish({again}(record, image)){made}",
         ]
         return "\n".join(lines) + "\n"
     seeds = isinstance(request.initial, np.ndarray)

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_lsnet.layers import LayerVolume, describe_layer, patient_grid, read_region, region_for
-from napari_lsnet.seeds import labels_to_mask, points_to_seeds, shapes_to_seeds
+from napari_lsnet.layers import LayerVolume, patient_grid
+from napari_lsnet.levelset import words
+from napari_lsnet.levelset.engine_preparation import prepared
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_lsnet.levelset.picture import Picture
     from src_models.levelset.branches import Branch, Moment
-    from src_models.levelset.evolution import LevelSetResult
     from src_models.levelset.initial import Seeds
+    from src_models.levelset.recipes import SpeedRecipe
     from src_models.levelset.timeline import Timeline
     from src_models.progress import Progress
     from src_models.record import Record
@@ -43,12 +47,15 @@ class Start:
         The label that counts; None for all.
     swapped : bool
         Whether the inside is everything but the seeds.
+    several : bool
+        Whether every label is a start of its own.
     """
 
     layer: Any
     radius: float
     label: int | None = None
     swapped: bool = False
+    several: bool = False
 
     @property
     def kind(self) -> str:
@@ -111,6 +118,10 @@ class Request:
         Of the first step.
     continues : Frame or None
         The step of a timeline that the run goes on from.
+    walls, pins : ndarray of bool or None
+        Where the front must not go, and what must be inside, at the first step; going on, None leaves what was there.
+    speed : ClassifierSpeed, ClusterSpeed or None
+        How the region speed is made from strokes or clusters; None takes that of the parameters.
     """
 
     source: Any
@@ -121,6 +132,9 @@ class Request:
     start: Start
     parameters: LevelSetParameters
     continues: Frame | None = None
+    walls: NDArray[np.bool_] | None = None
+    pins: NDArray[np.bool_] | None = None
+    speed: SpeedRecipe | None = None
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -138,18 +152,34 @@ class Request:
         """From mm^n to the unit of the curve."""
         return 0.001 if self.image.ndim == 3 and self.volume.spacing_known else 1.0
 
-    def make(self) -> Generator[Progress, Any, LevelSetResult]:
+    @property
+    def several(self) -> bool:
+        """Whether each label has a front of its own."""
+        return False
+
+    def make(self) -> Generator[Progress, Any, Any]:
         """The generator of the run; called in the worker, because it imports torch."""
         from src_models.processor import let_waiting_threads_sleep
 
         let_waiting_threads_sleep()
+        if self.parameters.engine != "reference":
+            yield from prepared()
+        from src_models.levelset.states import Constraints
+
         if self.continues is not None:
             timeline, branch, iteration = self.continues
-            timeline.level_set(iteration, branch)  # from here on every report of the branch is a step
-            return timeline.branch(iteration, self.counted(self.parameters), of=branch)
+            drawn = None if self.walls is None and self.pins is None else Constraints(self.walls, self.pins)
+            again = timeline.branch(iteration, self.counted(self.parameters), of=branch, constraints=drawn)
+            return (yield from again)
         from src_models.levelset import evolve
 
-        return evolve(self.image, self.initial, self.spacing, self.parameters)
+        speed = None
+        if self.speed is not None:
+            from src_models.levelset.recipes import prepare
+
+            speed = yield from prepare(self.speed, self.image, self.spacing, self.initial)
+        run = evolve(self.image, self.initial, self.spacing, self.parameters, speed, walls=self.walls, pins=self.pins)
+        return (yield from run)
 
     def counted(self, parameters: LevelSetParameters) -> LevelSetParameters:
         """The limits of steps and time count from where a run goes on."""
@@ -162,6 +192,41 @@ class Request:
     def going_on(self, frame: Frame, parameters: LevelSetParameters) -> Request:
         """The same, from a step of its timeline."""
         return replace(self, continues=frame, parameters=parameters)
+
+    # ---- what is shown and said
+
+    def watch(self, before: Any) -> Any:
+        """Takes the pictures and keeps the timeline; `before` watched the run that this one goes on from, if any."""
+        from napari_lsnet.levelset.watch import RunWatch
+
+        return RunWatch(self.spacing, before)
+
+    def live(self, viewer: ViewerModel, picture: Picture) -> Any:
+        """The layer that shows the run."""
+        from napari_lsnet.levelset.picture import LiveFront
+
+        return LiveFront(viewer, self.source, self.region, picture.values.shape)
+
+    def size_text(self, size: float) -> str:
+        """An amount of inside, in mm^n, in the unit that is known."""
+        ndim = self.image.ndim
+        return words.size_text(size, size / 1000.0 if ndim == 3 else None, self.volume, ndim)
+
+    def running_text(self, state: Any) -> str:
+        """One line on a run that is under way."""
+        return words.running_text(state, self.size_text(state.size))
+
+    def stop_text(self, result: Any) -> tuple[str, bool]:
+        """How the run ended, with the next step; and whether it needs attention."""
+        size = self.size_text(float(result.record.result.get("size_mm", 0.0)))
+        attention = result.stop_reason in ("leak", "vanished", "filled", "stalled")
+        return words.stop_text(result, size), attention
+
+    def leaks(self, result: Any) -> tuple[tuple[float, ...], ...]:
+        """Where the run stopped before a leak, in voxels of the array."""
+        return (result.leak_at,) if result.stop_reason == "leak" and result.leak_at is not None else ()
+
+    # ---- the record
 
     def complete(self, record: Record) -> Record:
         """A record of the run with the place of the image and of its region."""
@@ -210,78 +275,6 @@ def boxed(region: Region, box: tuple[slice, ...] | None, volume: LayerVolume) ->
         else:
             cut.append(part)
     return tuple(cut)
-
-
-def read_request(
-    source: Any,
-    dims: Any,
-    extent: str,
-    box: tuple[slice, ...] | None,
-    start: Start,
-    parameters: LevelSetParameters,
-) -> Request:
-    """Read image and start from their layers.
-
-    Parameters
-    ----------
-    source : Image or None
-        The image.
-    dims : napari Dims
-        Where the sliders stand.
-    extent : "volume" or "slice"
-        All of the image, or the slice on show.
-    box : tuple of slice, optional
-        One per axis in space.
-    start : Start
-        What was drawn.
-    parameters : LevelSetParameters
-        Of the run.
-
-    Raises
-    ------
-    InputError, GeometryError
-        One sentence each.
-    """
-    volume = describe_layer(source)
-    region = boxed(region_for(source, dims, extent), box, volume)  # type: ignore[arg-type]
-    initial = read_start(start, source, region, volume)
-    return Request(source, volume, region, read_region(source, region), initial, start, parameters)
-
-
-def read_start(start: Start, source: Any, region: Region, volume: LayerVolume) -> NDArray[Any] | Seeds:
-    """The seeds of a region, as `evolve` takes them."""
-    if start.layer is None:
-        raise InputError(
-            "start-none", "There is nothing to start from", "", "Click a point or paint inside the structure."
-        )
-    initial: NDArray[Any] | Seeds
-    if start.kind == "points":
-        initial = _rounded(points_to_seeds(start.layer, source, region, start.radius))
-    elif start.kind == "shapes":
-        initial = shapes_to_seeds(start.layer, source, region, start.radius)
-    else:
-        initial = labels_to_mask(start.layer, source, region, value=start.label)
-    return complement(initial, region, volume) if start.swapped else initial
-
-
-def _rounded(seeds: Seeds) -> Seeds:
-    """Places to the nanometre: turned to the axes of a file and back they are the same numbers."""
-    spheres = tuple(
-        ball.model_copy(update={"centre": tuple(round(x, 6) for x in ball.centre), "radius": round(ball.radius, 6)})
-        for ball in seeds.spheres
-    )
-    return seeds.model_copy(update={"spheres": spheres})
-
-
-def complement(initial: NDArray[Any] | Seeds, region: Region, volume: LayerVolume) -> NDArray[Any]:
-    """Inside and outside exchanged: a mask, or u of the seeds with its sign turned."""
-    if isinstance(initial, np.ndarray):
-        turned: NDArray[Any] = initial == 0
-        return turned
-    from src_models.levelset.initial import from_seeds
-
-    shape = tuple(part.stop - part.start for part in region if isinstance(part, slice))
-    return -from_seeds(initial, shape, volume.spacing_of(region))[0]
 
 
 def memory_needed(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

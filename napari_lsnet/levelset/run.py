@@ -8,15 +8,14 @@ from weakref import WeakKeyDictionary, ref
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_lsnet.jobs import Ending, Job, JobState, Update
-from napari_lsnet.levelset.picture import Box, LiveFront, Picture, joined
+from napari_lsnet.levelset.picture import Box, Picture, is_step, joined
 from napari_lsnet.levelset.request import Request
-from napari_lsnet.levelset.watch import RunWatch
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from src_models.levelset.evolution import LevelSetResult
+    from src_models.levelset.states import Constraints
     from src_models.levelset.timeline import Timeline
 
 
@@ -48,14 +47,14 @@ class LevelSetRun(QObject):
         super().__init__()
         self._viewer = ref(viewer)
         self._job: Job | None = None
-        self._watch: RunWatch | None = None
-        self._front: LiveFront | None = None
+        self._watch: Any = None  # a RunWatch or LabelsWatch
+        self._front: Any = None  # a LiveFront or LiveLabels
         self._first: Picture | None = None
         self._last_step: tuple[int, float] | None = None
         self._rewinding = False
         self.looks_back = False
         self.request: Request | None = None
-        self.result: LevelSetResult | None = None
+        self.result: Any = None  # a LevelSetResult or LabelsResult
 
     @property
     def state(self) -> JobState:
@@ -95,8 +94,14 @@ class LevelSetRun(QObject):
             self._first = None
         self.request, self.result = request, None
         self._last_step = None
-        self._watch = RunWatch(request.spacing, None if request.continues is None else self._watch)
-        self._job = Job(request.make, title="The level set", device=request.parameters.device, watch=self._watch)
+        self._watch = request.watch(None if request.continues is None else self._watch)
+        self._job = Job(
+            request.make,
+            title="The level set",
+            device=request.parameters.device,
+            watch=self._watch,
+            counts=is_step,
+        )
         self._job.state_changed.connect(self._on_state)
         self._job.updated.connect(self._on_updated)
         self._job.ended.connect(self._on_ended)
@@ -126,6 +131,11 @@ class LevelSetRun(QObject):
         """New parameters, from the next step on."""
         if self._job is not None and self.is_busy:
             self._job.send(self.request.counted(parameters) if self.request is not None else parameters)
+
+    def constrain(self, constraints: Constraints) -> None:
+        """Walls and pins, from the next step on."""
+        if self._job is not None and self.is_busy:
+            self._job.send(constraints)
 
     def rewind(self) -> None:
         """Back to the start level set; what was reached is given up."""
@@ -168,7 +178,8 @@ class LevelSetRun(QObject):
         """The picture of another step, wherever any branch has been; for a worker."""
         if self._watch is None or self.timeline is None:
             return None
-        return self._watch.part(level_set, tuple(slice(0, n) for n in level_set.shape), iteration)
+        picture: Picture = self._watch.part(level_set, tuple(slice(0, n) for n in level_set.shape), iteration)
+        return picture
 
     def _surrounded(self, part: Picture) -> Picture:
         """A picture with the start around it, wherever any branch has been: outside of that nothing ever changed."""
@@ -205,7 +216,7 @@ class LevelSetRun(QObject):
     def _show(self, first: Picture) -> None:
         request, viewer = self.request, self._viewer()
         if request is not None and viewer is not None:
-            self._front = LiveFront(viewer, request.source, request.region, first.values.shape)
+            self._front = request.live(viewer, first)
             self._front.draw(first)
 
     def _on_ended(self, ending: Ending) -> None:
@@ -214,7 +225,7 @@ class LevelSetRun(QObject):
             self.rewind()
             return
         if self.result is not None and self._watch is not None and self._front is not None and not self.looks_back:
-            self._front.draw(self._watch.whole(self.result.level_set, self.result.iteration))
+            self._front.draw(self._watch.last(self.result))
         self.ended.emit(ending)
         self.changed.emit()
 

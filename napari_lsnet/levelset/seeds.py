@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.layers import LayerVolume, describe_layer, result_arguments, result_transform
+from napari_lsnet.levelset.learned_speed import holds_strokes
 from napari_lsnet.levelset.picture import is_live
 from napari_lsnet.levelset.request import Start, whole_region
+from napari_lsnet.levelset.steering import steers
 from src_models.errors import InputError, LsnetError
 
 if TYPE_CHECKING:
@@ -27,7 +29,12 @@ def is_drawn(layer: Any) -> bool:
     """Whether a layer can hold seeds."""
     from napari.layers import Labels, Points, Shapes
 
-    return isinstance(layer, Points | Shapes | Labels) and not is_live(layer)
+    return (
+        isinstance(layer, Points | Shapes | Labels)
+        and not is_live(layer)
+        and not steers(layer)
+        and not holds_strokes(layer)
+    )
 
 
 def _is_drawn_by_hand(layer: Any) -> bool:
@@ -75,6 +82,8 @@ class StartChooser(QWidget):
         self.label = QSpinBox()
         self.label.setRange(0, 2**31 - 1)
         self.label.setSpecialValueText("all labels")
+        self.several = QCheckBox("all labels at once")
+        self.several.setToolTip("Every label grows as a contour of its own, and they never overlap")
         self.label.setToolTip("The label to start from")
         self.swap = QPushButton("Swap sides")
         self.swap.setCheckable(True)
@@ -103,15 +112,19 @@ class StartChooser(QWidget):
         sizes.addWidget(self.label, 1)
         sizes.addWidget(self.swap)
         rows.addLayout(sizes)
+        rows.addWidget(self.several)
         self.combo.layer_changed.connect(self._on_layer)
         self.radius.valueChanged.connect(self._on_radius)
-        self.label.valueChanged.connect(lambda: self.changed.emit())
+        self.label.valueChanged.connect(lambda: self._on_layer(self.combo.layer))
+        self.several.toggled.connect(lambda: self._on_layer(self.combo.layer))
         self.swap.toggled.connect(lambda: self.changed.emit())
         self._on_layer(self.combo.layer)
 
     def start(self) -> Start:
         """What is chosen now."""
-        return Start(self.combo.layer, self.radius.value(), self.label.value() or None, self.swap.isChecked())
+        several = self.several.isChecked() and not self.several.isHidden()
+        swapped = self.swap.isChecked() and not several
+        return Start(self.combo.layer, self.radius.value(), self.label.value() or None, swapped, several)
 
     def follow(self, source: Any) -> None:
         """Draw on this image from now on; until it is touched, the radius fits it."""
@@ -212,6 +225,8 @@ class StartChooser(QWidget):
         painted = isinstance(layer, Labels)
         self.radius.setVisible(not painted)
         self.label.setVisible(painted)
+        self.several.setVisible(painted and self.label.value() == 0)
+        self.swap.setEnabled(self.several.isHidden() or not self.several.isChecked())
         self._size_name.setText("label" if painted else "radius")
         self.changed.emit()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_lsnet.levelset.picture import FrontWatch, Picture
+from napari_lsnet.levelset.picture import FrontWatch, Picture, is_step
 
 if TYPE_CHECKING:
     from src_models.levelset.evolution import LevelSetState
@@ -38,6 +38,8 @@ class RunWatch(FrontWatch):
 
     def see(self, report: LevelSetState) -> None:
         """Keep the step, and remember where u has changed."""
+        if not is_step(report):
+            return
         timeline = self._making
         if timeline is None:
             from src_models.levelset.timeline import Timeline  # here, because it brings torch along

@@ -287,13 +287,15 @@ class LabelsRun:
         shown = f"{size / 1000:.2f} ml" if len(self.spacing) == 3 else f"{size:.4g} mm2"
         unit, scale = ("ml", 1000) if len(self.spacing) == 3 else ("mm2", 1)
         values = {f"label_{number}_{unit}": report.size / scale for number, report in reports.items()}
+        area = sum(front.area for front in going)
+        rate = sum(front.rate * front.area for front in going) / area if area > 0 else 0.0
         growing = f"{len(going)} of {len(reports)} labels moving"
         first = self.iteration == 0
         return LabelsState(
             phase="evolve",
             fraction=min(min(ends, default=1.0), 1.0),
             message=f"Step {self.iteration}, {shown}, {growing}" if going else f"Every label has ended, {shown}.",
-            values={"size": size, "time": self.time} | values,
+            values={"size": size, "rate": rate, "time": self.time} | values,
             notes=tuple(self._notes) if first else ((note,) if note else ()),
             iteration=self.iteration,
             time=self.time,

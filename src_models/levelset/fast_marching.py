@@ -209,7 +209,8 @@ def _begin(
                 for axis in range(3):
                     if start.shape[axis] > 1:
                         square += _slope_axis(start, graded, (z, y, x), axis, spacing[axis]) ** 2
-                times[z, y, x] = -_value(start, graded, (z, y, x)) / np.sqrt(square) / f
+                # abs: a voxel exactly on the front would be at -0.0, which the heap takes for the last of all
+                times[z, y, x] = abs(_value(start, graded, (z, y, x))) / np.sqrt(square) / f
                 status[z, y, x] = WAITING
                 size = _push(heap, size, _entry(times[z, y, x], (z * ny + y) * nx + x))
     return size

@@ -241,6 +241,23 @@ class Run:
         self._seen = self.engine.look(threshold)
         return self._seen
 
+    def _fastest_speed(self) -> float:
+        """v_ref, by which the stop rules measure: |balloon| times the largest |S| over the first band.
+
+        After a change the front may rest already, and its band no longer shows how fast it is free to run: then the
+        largest |S| of the whole image.
+        """
+        p = self.parameters
+        if self._free_speed is not None:
+            return self._free_speed
+        if not self.changes and not self._goes_on:
+            return abs(p.balloon) * self._look_at(math.inf).fastest
+        images = self.problem.speed_images(p)
+        if images.follows is not None:
+            return abs(p.balloon)
+        largest = max(float(images.primary.max()), -float(images.primary.min()))
+        return float(abs(p.balloon) * largest**p.balloon_exponent)
+
     def _time_step(self) -> float:
         p = self.parameters
         if p.time_step == "cfl":
@@ -268,11 +285,9 @@ class Run:
         """Measure the front, decide whether to stop, and tell."""
         p = self.parameters
         if self._rules is None:
-            fastest = self._look_at(math.inf).fastest
             active = tuple(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n > 1)
             thickness = math.prod(h for h, n in zip(self.spacing, self._image.shape, strict=True) if n == 1)
-            free_speed = abs(p.balloon) * fastest if self._free_speed is None else self._free_speed
-            self._rules = StopRules(p, active, free_speed, thickness)
+            self._rules = StopRules(p, active, self._fastest_speed(), thickness)
         threshold = self._rules.free_speed / 2
         seen = self._look_at(threshold)
         if seen.is_empty:

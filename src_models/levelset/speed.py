@@ -21,7 +21,7 @@ from src_models.geometry import check_spacing
 from src_models.levelset.parameters import LevelSetParameters
 
 BLOCK_SIDE = 64
-"""Rows and slices of a speed image that are made at a time."""
+"""A speed image is made in blocks of this many voxels along each axis."""
 
 
 def as_image(image: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any]:
@@ -119,25 +119,24 @@ def _by_blocks(work: Callable[[NDArray[Any]], NDArray[Any]], image: NDArray[Any]
     work : callable
         From a part of the image to its result, of the same shape; looks at most `reach` voxels beyond a voxel.
     image : ndarray
-        Cut along its first two axes.
+        Cut along all its axes.
     reach : sequence of int
-        Voxels of neighbours along these.
+        Voxels of neighbours along each.
     """
-    shape = image.shape[:2]
     if image.size <= BLOCK_SIDE**3:
         return work(image)
     out = np.empty_like(image)
 
-    def one(corner: tuple[int, int]) -> None:
+    def one(corner: tuple[int, ...]) -> None:
         inner, outer, at = [], [], []
-        for start, n, r in zip(corner, shape, reach, strict=True):
+        for start, n, r in zip(corner, image.shape, reach, strict=True):
             stop, low, high = min(start + BLOCK_SIDE, n), max(start - r, 0), min(start + BLOCK_SIDE + r, n)
             inner.append(slice(start, stop))
             outer.append(slice(low, high))
             at.append(slice(start - low, stop - low))
         out[tuple(inner)] = work(image[tuple(outer)])[tuple(at)]
 
-    corners = itertools.product(*(range(0, n, BLOCK_SIDE) for n in shape))
+    corners = itertools.product(*(range(0, n, BLOCK_SIDE) for n in image.shape))
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
         list(pool.map(one, corners))
     return out
@@ -175,10 +174,11 @@ def squared_gradient(image: NDArray[Any], spacing: Sequence[float], sigma: float
 
 
 def _reach(spacing: Sequence[float], sigma: float | Sequence[float], shape: Sequence[int]) -> list[int]:
-    """Voxels along the first two axes that the blurred gradient of a voxel looks at."""
+    """Voxels along each axis that the blurred gradient of a voxel looks at."""
     widths = [float(sigma)] * len(shape) if isinstance(sigma, (int, float)) else [float(s) for s in sigma]
-    far = [int(4 * s / h + 0.5) + 1 if n > 1 else 0 for s, h, n in zip(widths, spacing, shape, strict=False)]
-    return [*far, 0][:2]
+    if len(widths) != len(shape):
+        return [0] * len(shape)  # `blurred` says what is wrong
+    return [int(4 * s / h + 0.5) + 1 if n > 1 else 0 for s, h, n in zip(widths, spacing, shape, strict=True)]
 
 
 def gradient_magnitude(image: NDArray[Any], spacing: Sequence[float], sigma: float | Sequence[float]) -> NDArray[Any]:
@@ -279,7 +279,7 @@ def region_speed(image: NDArray[Any], parameters: LevelSetParameters) -> NDArray
             return np.asarray(np.tanh(k * (part - lower)) + np.tanh(k * (upper - part)) - 1)
         return np.asarray(np.tanh(k * (part - lower)) if lower is not None else np.tanh(k * ((upper or 0.0) - part)))
 
-    return _by_blocks(between, plain, (0, 0))
+    return _by_blocks(between, plain, (0,) * plain.ndim)
 
 
 def chan_vese_speed(

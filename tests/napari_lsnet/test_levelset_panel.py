@@ -363,7 +363,7 @@ def test_the_speed_preview_is_the_speed_of_the_run(panel, qtbot):
     from src_models.levelset.speed import speed_image
 
     set_parameters(panel, speed="edge", sigma=3.0)
-    panel.preview_button.click()
+    panel.tools.preview_button.click()
     qtbot.waitUntil(lambda: "Speed (preview)" in panel.viewer.layers)
     shown = panel.viewer.layers["Speed (preview)"]
     whole = speed_image(ball(), (3, 1, 1), panel.form.value())
@@ -374,7 +374,7 @@ def test_the_speed_preview_is_the_speed_of_the_run(panel, qtbot):
     panel.viewer.dims.set_point(0, 24)
     whole = speed_image(ball(), (3, 1, 1), panel.form.value())
     qtbot.waitUntil(lambda: np.allclose(panel.viewer.layers["Speed (preview)"].data[0], whole[8], atol=1e-5))
-    panel.preview_button.click()
+    panel.tools.preview_button.click()
     assert "Speed (preview)" not in panel.viewer.layers
 
 
@@ -383,12 +383,12 @@ def test_a_click_on_an_edge_sets_the_contrast_so_that_the_speed_is_one_half_ther
 
     set_parameters(panel, speed="edge")
     before = list(panel.viewer.mouse_drag_callbacks)
-    panel.pick_button.setChecked(True)
+    panel.tools.pick_button.setChecked(True)
     (pick,) = [each for each in panel.viewer.mouse_drag_callbacks if each not in before]
     event = type("Click", (), {"position": panel.inputs.image.layer.data_to_world((12, 14 + RADIUS, 13))})
     pick(panel.viewer, event)
     assert panel.viewer.mouse_drag_callbacks == before
-    assert not panel.pick_button.isChecked()
+    assert not panel.tools.pick_button.isChecked()
     there = speed_image(ball(), (3, 1, 1), panel.form.value())[12, 14 + RADIUS, 13]
     assert there == pytest.approx(0.5, abs=0.005)
 

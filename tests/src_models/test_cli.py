@@ -152,7 +152,9 @@ def test_every_parameter_is_a_flag_with_its_title_unit_and_default(capsys: pytes
         main(["evolve", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for name, field in LevelSetParameters.model_fields.items():
-        part = text[text.index(f"{options.flag(name)} " if name != "auto_stop" else "--auto-stop, --no-auto-stop") :]
+        flag = options.flag(name)
+        shown = f"{flag}, --no-{flag.removeprefix('--')}" if isinstance(field.default, bool) else f"{flag} "
+        part = text[text.index(shown) :]
         part = part[: part.index(field.description[-20:]) + 120]
         assert f"{field.title}. {field.description}" in part, name
         if field.default is not None and not isinstance(field.default, bool):

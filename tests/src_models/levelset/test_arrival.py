@@ -211,3 +211,12 @@ def test_a_coarse_border_lies_between_the_voxels_that_arrive_and_those_that_neve
     for picture in [*pictures, last]:
         assert np.array_equal(picture.mask(1e3), speed > 0)
         assert np.array_equal(picture.mask(24.0)[0].nonzero()[0], np.arange(32))
+
+
+def test_a_front_exactly_on_voxels_arrives_like_any_other():
+    """Radius 8 on pixels of 2 mm, centred on one: four voxels lie at u = 0, the first of all to be reached."""
+    y, x = np.mgrid[:41, :41] * 2.0
+    r = np.hypot(y - 40, x - 40)
+    found = finish(arrival_times(np.ones((41, 41)), 8.0 - r, (2.0, 2.0), 1.0))
+    beyond = (r > 8) & (r < 36)
+    assert np.abs(found.times - (r - 8.0))[beyond].max() < 0.3

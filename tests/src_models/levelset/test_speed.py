@@ -279,3 +279,23 @@ def test_region_mode_has_no_convection_and_full_curvature_by_default():
     speeds = fields_of(given, (1.0, 1.0), speed="region").at_front(n)
     assert speeds.convection == ()
     assert bool((speeds.curvature == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "sigma"),
+    [
+        ((40, 30, 20), (3.0, 0.7, 1.0), (2.0, 1.0, 0.0)),
+        ((40, 30, 20), (1.0, 1.0, 1.0), 1.5),
+        ((1, 40, 33), (5.0, 1.0, 1.0), 1.0),
+        ((40, 33), (1.0, 0.5), 0.0),
+    ],
+)
+@pytest.mark.parametrize("mode", ["edge", "region"])
+def test_blocks_have_the_bits_of_the_whole(shape, spacing, sigma, mode, monkeypatch):
+    from src_models.levelset import speed
+
+    image = np.random.default_rng(3).normal(100, 20, shape).astype(np.float32)
+    p = LevelSetParameters(speed=mode, sigma=sigma)
+    whole = speed_image(image, spacing, p)
+    monkeypatch.setattr(speed, "BLOCK_SIDE", 7)
+    np.testing.assert_array_equal(speed_image(image, spacing, p), whole)

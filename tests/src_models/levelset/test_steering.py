@@ -271,3 +271,23 @@ def test_a_record_says_what_was_done():
     assert record.result["steps"] == 2
     assert "torch" in record.versions
     assert LevelSetParameters(**record.parameters).speed == "region"
+
+
+@pytest.mark.parametrize("engine", ["reference", "band"])
+def test_a_change_at_rest_rests_again(engine):
+    """The front at rest does not show how fast it is free to run: the stop rules must not measure by it."""
+    y, x = np.mgrid[:64, :64]
+    image = 60 + 100 / (1 + np.exp(np.hypot(y - 31.5, x - 31.5) - 18))
+    start = np.hypot(y - 31.5, x - 31.5) < 6
+    p = LevelSetParameters(speed="edge", steps=900, engine=engine)
+    seen, result = states(evolve(image, start, (1.0, 1.0), p))
+    assert result.stop_reason == "converged"
+    run = evolve(image, start, (1.0, 1.0), p)
+    state = next(run)
+    while state.iteration < len(seen) - 2:
+        state = next(run)
+    state = run.send(p.model_copy(update={"curvature": 0.25}))
+    while state.stop_reason is None:
+        state = next(run)
+    assert state.stop_reason == "converged"
+    assert state.iteration < len(seen) + 100
