@@ -18,6 +18,7 @@ from src_models.levelset.fields import check_speed_image
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.redistancing import redistance_fully
+from src_models.levelset.seed_range import follows_seed, grey_under_start
 from src_models.levelset.unrolled import Scene, blocks
 
 MARGIN_VOXELS = 10
@@ -204,6 +205,9 @@ def prepared(ready: Checked, parameters: LevelSetParameters, most_voxels: int, l
         return torch.from_numpy(np.ascontiguousarray(array[index])).to(like)
 
     low, high = speed_room.with_range(ready.image, parameters).value_range or (0.0, 0.0)
+    seed = None
+    if follows_seed(parameters) and ready.speed_image is None and high > low:
+        seed = grey_under_start(ready.image, ready.start, ready.spacing, (low, high))
     squared = np.zeros_like(ready.image)
     if high > low:
         scaled = ready.image if parameters.edge_preset == "paper" else (ready.image / (high - low))
@@ -225,6 +229,7 @@ def prepared(ready: Checked, parameters: LevelSetParameters, most_voxels: int, l
         spacing=spacing,
         start=start,
         target=target,
+        seed=seed,
     )
 
 
@@ -246,11 +251,20 @@ def _large_enough(start: Tensor, target: Tensor, spacing: Sequence[float]) -> Te
 def with_thresholds(parameters: LevelSetParameters, ready: Sequence[Checked]) -> LevelSetParameters:
     """Thresholds to start from where none is given: mean and two standard deviations of the accepted voxels."""
     wanted = parameters.speed == "region" and parameters.region == "threshold"
-    if not wanted or parameters.lower is not None or parameters.upper is not None or ready[0].speed_image is not None:
+    given = parameters.lower is not None or parameters.upper is not None or ready[0].speed_image is not None
+    if not wanted or given or follows_seed(parameters):
         return parameters
     inside = grey_inside(ready)
     reach = 2 * max(float(inside.std()), 1e-3 * max(1.0, abs(float(inside.mean()))))
     return parameters.model_copy(update={"lower": float(inside.mean() - reach), "upper": float(inside.mean() + reach)})
+
+
+def smallest_seed(ready: Sequence[Checked]) -> float:
+    """Radius in mm of the largest ball within a start, of the slice where it is smallest."""
+    from scipy.ndimage import distance_transform_edt
+
+    masks = [(initial_room.start_mask(one.start, one.image.shape, one.spacing), one.spacing) for one in ready]
+    return min(float(distance_transform_edt(mask, sampling=spacing).max()) for mask, spacing in masks)
 
 
 def grey_inside(ready: Sequence[Checked]) -> NDArray[np.float64]:

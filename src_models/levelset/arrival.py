@@ -22,6 +22,7 @@ from src_models.levelset.fast_marching import March
 from src_models.levelset.initial import Seeds, band_width, check_labels, check_mask, check_seeds
 from src_models.levelset.levels import inside_of, start_on
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.seed_range import follows_seed, with_seed_range
 from src_models.levelset.speed import as_image, check_axes
 from src_models.progress import Progress
 
@@ -206,6 +207,8 @@ def arrival_preview(
     image = np.asarray(image)
     limit = parameters.time if until is None else until
     seeds = _checked(image, initial, spacing, walls, limit)
+    if follows_seed(parameters) and given_speed is None:
+        parameters = with_seed_range(as_image(image, spacing), seeds, spacing, parameters)
     levels = pyramid_levels(image.shape, spacing)
     speeds = BalloonSpeeds(image, levels, parameters, given_speed, walls)
     for level in reversed(levels):

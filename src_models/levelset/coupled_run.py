@@ -29,7 +29,8 @@ from src_models.levelset.label_box import Box
 from src_models.levelset.label_engine import Neighbour
 from src_models.levelset.label_front import LabelFront, Scene
 from src_models.levelset.parameters import LevelSetParameters
-from src_models.levelset.speed import as_image, with_range
+from src_models.levelset.seed_range import with_seed_range
+from src_models.levelset.speed import as_image
 from src_models.levelset.states import Constraints
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
 
@@ -57,8 +58,9 @@ class LabelsRun:
         self.shape = tuple(self._image.shape)
         self.spacing = tuple(float(h) for h in spacing)
         starts = starts_by_number(initials, self.shape)
+        self._starts = starts
         chosen = parameters_by_number(parameters, list(starts))
-        self._first_parameters = {k: with_range(self._image, p) for k, p in chosen.items()}
+        self._first_parameters = {k: self._resolved(k, p) for k, p in chosen.items()}
         p = next(iter(chosen.values()))
         width = band_width(self.spacing, self.shape, p.band) if p.redistance_every else None
         self._protected = self._array(protected, "protected labels")
@@ -77,6 +79,10 @@ class LabelsRun:
             self._fronts[number] = front
 
     # -- preparation
+
+    def _resolved(self, number: int, parameters: LevelSetParameters) -> LevelSetParameters:
+        """Grey-value range, and thresholds about the seed of this label, as numbers."""
+        return with_seed_range(self._image, self._starts[number], self.spacing, parameters)
 
     def _array(self, mask: NDArray[Any] | None, name: str) -> NDArray[Any] | None:
         if mask is None:
@@ -158,7 +164,7 @@ class LabelsRun:
                 )
             now = self._fronts[number].parameters
             fixed = {name: getattr(now, name) for name in SHARED}
-            found[number] = with_range(self._image, parameters.model_copy(update=fixed))
+            found[number] = self._resolved(number, parameters.model_copy(update=fixed))
         return found
 
     def _constrain(self, message: Constraints) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Learned: TypeAlias = Literal["balloon", "curvature", "convection", "contrast", "lower", "upper"]
+Learned: TypeAlias = Literal["balloon", "curvature", "convection", "contrast", "lower", "upper", "seed_width"]
 """The fields of `LevelSetParameters` that can be learned."""
 
 
@@ -35,6 +35,13 @@ class FitParameters(BaseModel):
     )
     screen: bool = _setting(
         True, "Try other starts", "First compare a few other values to start from: thresholds, curvature, contrast."
+    )
+    trials: int = _setting(
+        24,
+        "Trials",
+        "Other values that are tried by plain runs before the descent: half spread widely, half around the best.",
+        ge=0,
+        le=10_000,
     )
     unrolled_steps: int | None = _setting(
         None,

@@ -25,6 +25,7 @@ from src_models.levelset.accepted import (
     checked,
     grey_inside,
     prepared,
+    smallest_seed,
     steps_to_arrive,
     with_thresholds,
 )
@@ -35,6 +36,7 @@ from src_models.levelset.learnable import FreeNumbers, check_names, other_starts
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.run import resolve_device
 from src_models.levelset.speed import thresholds, with_range
+from src_models.levelset.trials import around, moving, spread
 from src_models.levelset.unrolled import Passage, UnrolledRun
 from src_models.progress import Progress
 from src_models.record import Record, content_hash, versions
@@ -45,6 +47,9 @@ LARGEST_GRADIENT = 1.0
 """One slice whose front is about to leak has a gradient that drowns all others: its length is cut here."""
 SHORT_LIST = 3
 """So many of the other starts are tried by plain runs."""
+SAFE_SHARE = 0.5
+"""Curvature may hold the front out of necks of this share of the smallest seed's radius at most: a seed that is
+smaller, or in a duller place, must not vanish with what was learned."""
 SMALLEST_RATE = 0.02
 """Learning ends when the rate has fallen to this share of its start."""
 
@@ -160,7 +165,9 @@ class _Fit:
             UnrolledRun(scene, self.start, names, steps) for scene, steps in zip(scenes, self._steps, strict=True)
         ]
         self._blocks = [scene.factor for scene in scenes]
-        self._free = FreeNumbers(names, float(grey_inside(ready).std()) or 1.0)
+        self._scale = float(grey_inside(ready).std()) or 1.0
+        self._free = FreeNumbers(names, self._scale)
+        self._largest_neck = SAFE_SHARE * smallest_seed(ready)
         self._values = _values_of(self.start, names, ready)
         thresholds_are_ours = self.start is not parameters
         self._inside = grey_inside(ready) if thresholds_are_ours else None
@@ -215,13 +222,34 @@ class _Fit:
         for numbers in starts:
             ran.append((yield from self._run(numbers)))
         order = sorted(range(1, len(starts)), key=lambda k: _mean_loss(ran[k]))
-        chosen, highest = 0, -1.0
+        chosen = 0
         for k in (0, *order[:SHORT_LIST]):
-            found = yield from self._try(self.start if k == 0 else self._parameters_of(starts[k]))
-            if found > highest:
-                chosen, highest = k, found
-        self._take(_mean_loss(ran[chosen]), starts[chosen])
-        return starts[chosen], ran[chosen]
+            if (yield from self._try(self.start if k == 0 else self._parameters_of(starts[k]))):
+                chosen = k
+        numbers, passages = starts[chosen], ran[chosen]
+        looked = yield from self._look_around(self._plain(numbers))
+        if looked is not None:
+            numbers = self._free.of(looked)
+            passages = yield from self._run(numbers)
+        self._take(_mean_loss(passages), numbers)
+        return numbers, passages
+
+    def _look_around(self, values: dict[str, float]) -> Generator[FitProgress, None, dict[str, float] | None]:
+        """Try other values by plain runs; the best of them, or None where none is better than what was tried before."""
+        names, count = moving(values, self.start), self._settings.trials
+        best = None
+        for found in spread(values, names, self._scale, (count + 1) // 2):
+            if (yield from self._try(self._parameters_of(self._free.of(found)))):
+                best = found
+        ways = around(best or values, names, self._scale, count // 2)
+        try:
+            near = next(ways)
+            while True:
+                better = yield from self._try(self._parameters_of(self._free.of(near)))
+                best = near if better else best
+                near = ways.send(better)
+        except StopIteration:
+            return best
 
     def _take(self, loss: float, numbers: Tensor) -> None:
         self._losses.append(loss)
@@ -286,18 +314,30 @@ class _Fit:
         yield self._progress("fit", 1.0, best.shown, message=_summary(before.dice, best.dice))
         return result
 
-    def _try(self, parameters: LevelSetParameters) -> Generator[FitProgress, None, float]:
-        """Mean Dice of plain runs, kept with all that was tried."""
+    def _try(self, parameters: LevelSetParameters) -> Generator[FitProgress, None, bool]:
+        """Whether plain runs have a higher mean Dice than all before; kept with all that was tried to the end.
+
+        Curvature that would soon make seeds vanish is not tried.
+        """
+        axes = max(sum(n > 1 for n in ready.image.shape) for ready in self._ready)
+        if self._tried and (parameters.smallest_neck(axes) or 0.0) > self._largest_neck:
+            return False
         shown = {str(name): float(_field(parameters, name)) for name in self._names}
-        dice = yield from self._plain_runs(parameters, shown)
+        highest = max((float(np.sum(one.dice)) for one in self._tried), default=-1.0)
+        dice = yield from self._plain_runs(parameters, shown, highest)
+        if len(dice) < len(self._given):
+            return False
         self._tried.append(_Tried(parameters, tuple(dice), shown))
-        return float(np.mean(dice))
+        return float(np.sum(dice)) > highest
 
     def _plain_runs(
-        self, parameters: LevelSetParameters, shown: Mapping[str, float]
+        self, parameters: LevelSetParameters, shown: Mapping[str, float], highest: float
     ) -> Generator[FitProgress, None, list[float]]:
-        found = []
+        """Dice of one slice after another, until it is certain that their sum stays below the highest."""
+        found: list[float] = []
         for given, ready in zip(self._given, self._ready, strict=True):
+            if sum(found) + len(self._given) - len(found) <= highest:
+                break
             run = evolve(given.image, given.start, given.spacing, parameters, given.speed_image)
             while True:
                 try:

@@ -209,6 +209,21 @@ def check_labels(initial: NDArray[Any], shape: Sequence[int]) -> None:
         )
 
 
+def start_mask(initial: NDArray[Any] | Seeds, shape: Sequence[int], spacing: Sequence[float]) -> NDArray[np.bool_]:
+    """Where a drawn start is inside.
+
+    Raises
+    ------
+    InputError
+        For a start that does not fit the image.
+    """
+    if isinstance(initial, Seeds):
+        return np.asarray(from_seeds(initial, shape, spacing, band_width(spacing, shape, 4.0))[0] > 0)
+    array = np.asarray(initial)
+    check_labels(array, shape)
+    return np.asarray(array > 0 if array.dtype.kind == "f" else array != 0)
+
+
 def check_mask(mask: NDArray[Any], shape: Sequence[int], name: str) -> NDArray[Any]:
     """Painted walls or pins as an array.
 

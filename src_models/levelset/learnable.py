@@ -1,7 +1,7 @@
 """Which numbers of the equation can be learned, and the free numbers that an optimiser may move without a bound.
 
-Curvature and convection are softplus of a free number, so they never fall below 0; the contrast is its exponential; the
-balloon is free in sign; two thresholds are a lower one and a positive width.
+Curvature and convection are softplus of a free number, so they never fall below 0; contrast and the range
+about the seed are its exponential; the balloon is free in sign; two thresholds are a lower one and a positive width.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn.functional import softplus
 from src_models.errors import InputError
 from src_models.levelset.fit_parameters import Learned
 from src_models.levelset.parameters import LevelSetParameters
+from src_models.levelset.seed_range import follows_seed
 
 SMALLEST_WEIGHT = 1e-3
 """Softplus never gives 0: a weight of 0 that is to be learned starts here."""
@@ -46,6 +47,8 @@ def learnable(parameters: LevelSetParameters, *, given_speed: bool = False) -> t
         names.append("contrast")
     if parameters.speed == "region" and parameters.region == "threshold" and not given_speed:
         both = parameters.lower is None and parameters.upper is None
+        if follows_seed(parameters):
+            return (*names, "seed_width")
         if both or parameters.lower is not None:
             names.append("lower")
         if both or parameters.upper is not None:
@@ -114,7 +117,7 @@ class FreeNumbers:
             value = values[name]
             if name in ("curvature", "convection"):
                 number = _inverse_softplus(max(value, SMALLEST_WEIGHT))
-            elif name == "contrast":
+            elif name in ("contrast", "seed_width"):
                 number = math.log(value)
             elif name == "upper" and self._width:
                 number = math.log((value - values["lower"]) / self._scale)
@@ -131,7 +134,7 @@ class FreeNumbers:
         for name, number in zip(self.names, free.unbind(), strict=True):
             if name in ("curvature", "convection"):
                 found[name] = softplus(number)
-            elif name == "contrast":
+            elif name in ("contrast", "seed_width"):
                 found[name] = number.exp()
             elif name == "upper" and self._width:
                 found[name] = found["lower"] + self._scale * number.exp()

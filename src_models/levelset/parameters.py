@@ -71,7 +71,8 @@ class LevelSetParameters(BaseModel):
         None,
         "Lower threshold",
         "Region speed grows above this value. "
-        "Empty means one third of the image's range, or no lower limit when only the upper one is given.",
+        "Empty means one third of the image's range, or no lower limit when only the upper one is given; "
+        "both empty with seed_width: about the seed.",
         "basic",
         preview=True,
     )
@@ -79,7 +80,8 @@ class LevelSetParameters(BaseModel):
         None,
         "Upper threshold",
         "Region speed grows below this value. "
-        "Empty means two thirds of the image's range, or no upper limit when only the lower one is given.",
+        "Empty means two thirds of the image's range, or no upper limit when only the lower one is given; "
+        "both empty with seed_width: about the seed.",
         "basic",
         preview=True,
     )
@@ -214,6 +216,18 @@ class LevelSetParameters(BaseModel):
         "probability: an image in [0, 1].",
         "region",
         preview=True,
+    )
+    seed_width: float | None = _setting(
+        None,
+        "Range about the seed",
+        "Where both thresholds are empty: they lie this many standard deviations of the grey values under the start to "
+        "either side of their mean. Larger takes in more; 2 to 3 suit most. "
+        "Empty means thirds of the image's range; the record stores the numbers.",
+        "region",
+        unit="sd",
+        soft=(1, 5),
+        gt=0,
+        le=100,
     )
     smoothness: float = _setting(
         3.0,

@@ -13,6 +13,7 @@ from src_models.levelset.fields import SpeedImages, speed_images
 from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.recipes import GivenSpeed, given_speed
+from src_models.levelset.seed_range import with_seed_range
 from src_models.levelset.speed import as_image, with_range
 from src_models.levelset.states import Resume
 
@@ -63,13 +64,20 @@ class Problem:
         self.image = as_image(image, spacing)
         self.spacing = tuple(float(h) for h in spacing)
         self.speed = speed
-        wanted = with_range(self.image, parameters)
+        self._initial = initial
+        wanted = self.resolved(parameters)
         self.given_speed, self.notes = given_speed(speed, self.image, self.spacing, wanted, initial)
         self._made: dict[str, SpeedImages] = {}
         self._lock = threading.Lock()
         known = initial.speed if isinstance(initial, Resume) and self.given_speed is None else None
         if known is not None:
             self._made[_key(wanted)] = speed_images(self.image, self.spacing, wanted, known)
+
+    def resolved(self, parameters: LevelSetParameters) -> LevelSetParameters:
+        """The parameters with grey-value range, and thresholds about the seed, as numbers."""
+        if self.speed is not None:
+            return with_range(self.image, parameters)
+        return with_seed_range(self.image, self._initial, self.spacing, parameters)
 
     def speed_images(self, parameters: LevelSetParameters) -> SpeedImages:
         """The speed images of these parameters; nobody writes to them, because other runs read them too."""

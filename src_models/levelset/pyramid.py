@@ -31,6 +31,7 @@ from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.reach import reached
 from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, prepared
 from src_models.levelset.run import Run, working_type
+from src_models.levelset.seed_range import with_seed_range
 from src_models.levelset.speed import as_image, check_axes, speed_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 
@@ -161,7 +162,12 @@ class _Pyramid:
     def __init__(self, beginning: Beginning) -> None:
         self._given = beginning
         self._image = as_image(beginning.image, beginning.spacing)
-        self._parameters = with_range(self._image, beginning.parameters)
+        given = beginning.speed is not None
+        self._parameters = (
+            with_range(self._image, beginning.parameters)
+            if given
+            else with_seed_range(self._image, beginning.initial, beginning.spacing, beginning.parameters)
+        )
         self._speed = self._fine_speed()
         self._levels = pyramid_levels(self._image.shape, beginning.spacing)
         self._u: NDArray[Any] | None = None

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.errors import FileError, InputError
-from src_models.levelset import initial as initial_room
 from src_models.levelset.classifier import ClassifierParameters, train
 from src_models.levelset.clustering import ClusterParameters, cluster_speed, clusters_at, fit_clusters
-from src_models.levelset.initial import Seeds
+from src_models.levelset.initial import Seeds, start_mask
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.speed import as_image, blurred
 from src_models.levelset.states import Resume
@@ -133,7 +132,7 @@ def _clustered(
     recipe: ClusterSpeed, image: NDArray[Any], spacing: Sequence[float], initial: NDArray[Any] | Seeds
 ) -> Generator[Progress, None, tuple[NDArray[np.float32], tuple[str, ...]]]:
     yield Progress(phase="clusters", fraction=0.0, message="Looking for clusters of grey values")
-    inside = _inside(initial, image.shape, spacing)
+    inside = start_mask(initial, image.shape, spacing)
     smooth = blurred(image, spacing, recipe.parameters.cluster_sigma)
     done = recipe.parameters.model_copy(update={"cluster_sigma": 0.0})
     mixture = fit_clusters(smooth, spacing, done)
@@ -254,20 +253,10 @@ def restored_speed(inputs: Mapping[str, Any]) -> SpeedRecipe | None:
     return None
 
 
-def _inside(initial: NDArray[Any] | Seeds, shape: Sequence[int], spacing: Sequence[float]) -> NDArray[np.bool_]:
-    """Where a start is inside."""
-    if isinstance(initial, Seeds):
-        width = initial_room.band_width(spacing, shape, 4.0)
-        return np.asarray(initial_room.from_seeds(initial, shape, spacing, width)[0] > 0)
-    array = np.asarray(initial)
-    initial_room.check_labels(array, shape)
-    return np.asarray(array > 0 if array.dtype.kind == "f" else array != 0)
-
-
 def _fingerprint(
     recipe: SpeedRecipe, image: NDArray[Any], spacing: Sequence[float], initial: NDArray[Any] | Seeds
 ) -> str:
     parts = [content_hash(image), *map(str, map(float, spacing))]
     if isinstance(recipe, ClusterSpeed):
-        parts.append(content_hash(_inside(initial, image.shape, spacing)))
+        parts.append(content_hash(start_mask(initial, image.shape, spacing)))
     return " ".join(parts)

@@ -25,7 +25,6 @@ from src_models.levelset.initial import Seeds
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.problem import Problem
 from src_models.levelset.recipes import GivenSpeed, check_mode, packages, stored_speed
-from src_models.levelset.speed import with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.levelset.stopping import FrontMeasures, StopRules
 from src_models.record import Change, Record, Source, StoredArray, content_hash, versions
@@ -82,7 +81,7 @@ class Run:
         )
         self._source, self._image = self.problem.source, self.problem.image
         self.spacing = self.problem.spacing
-        self.parameters = with_range(self._image, parameters)
+        self.parameters = self.problem.resolved(parameters)
         self._given_speed = self.problem.given_speed
         self._like = working_type(parameters)
         self._notes: list[str] = list(self.problem.notes)
@@ -209,7 +208,7 @@ class Run:
             if self._given_speed is not None:
                 check_mode(self.problem.speed, message)
                 check_speed_image(self._given_speed, self._image.shape, message)
-            self.parameters = with_range(self._image, message.model_copy(update=fixed))
+            self.parameters = self.problem.resolved(message.model_copy(update=fixed))
             self._free_speed = None
             return Change(step=self.iteration, parameters=self.parameters.model_dump(mode="json"))
         if message.walls is not None:

@@ -24,7 +24,6 @@ from src_models.levelset.packing import packed
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.recipes import packages
 from src_models.levelset.run import MADE_WITH, Run, working_type
-from src_models.levelset.speed import with_range
 from src_models.levelset.states import Constraints, LevelSetResult, LevelSetState, Resume
 from src_models.progress import Progress, finish
 from src_models.record import Change, Record, Source, content_hash, versions
@@ -299,7 +298,7 @@ class Timeline:
         yield from self.going_to(iteration, parent)
         u = self._held_level_set(parent, iteration)
         fixed = {field: self._first[field] for field in ("dtype", "device", "band")} | {"engine": self._engine}
-        wanted = with_range(self._problem.image, parameters.model_copy(update=fixed))
+        wanted = self._problem.resolved(parameters.model_copy(update=fixed))
         change = change_at(iteration, wanted, constraints)
         before = self._record(parent, iteration, {}, change)
         resume, acting = going_on(u, iteration, parent.moment(iteration).time, before)

@@ -53,6 +53,8 @@ class Scene:
         u at the start, on the computed grid.
     target : Tensor
         Share of each computed voxel inside the accepted mask.
+    seed : tuple of float or None
+        Mean and spread of the grey values under the start, where the thresholds lie about them.
     """
 
     grey: Tensor
@@ -63,6 +65,7 @@ class Scene:
     spacing: tuple[float, ...]
     start: Tensor
     target: Tensor
+    seed: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +113,7 @@ class UnrolledRun:
         low, high = speed_room.thresholds(p, self._scene.value_range)
         fixed = {"balloon": p.balloon, "curvature": p.curvature, "convection": p.convection_weight}
         fixed |= {"contrast": p.contrast, "lower": low or 0.0, "upper": high or 0.0}
+        fixed["seed_width"] = p.seed_width or 0.0
         return torch.as_tensor(fixed[name], dtype=self._scene.start.dtype, device=self._scene.start.device)
 
     def images(self, values: Mapping[str, Tensor]) -> list[Tensor]:
@@ -140,8 +144,13 @@ class UnrolledRun:
         if p.region == "probability":
             return 2 * grey - 1
         low, high = self._scene.value_range
-        has_lower, has_upper = (t is not None for t in speed_room.thresholds(p, self._scene.value_range))
-        lower, upper = self._value(values, "lower"), self._value(values, "upper")
+        if self._scene.seed is None:
+            has_lower, has_upper = (t is not None for t in speed_room.thresholds(p, self._scene.value_range))
+            lower, upper = self._value(values, "lower"), self._value(values, "upper")
+        else:
+            mean, spread = self._scene.seed
+            reach = spread * self._value(values, "seed_width")
+            has_lower, has_upper, lower, upper = True, True, mean - reach, mean + reach
         e = 10.0**-p.smoothness
         sharpness = math.log((2 - e) / e)
         if has_lower and has_upper:
