@@ -122,10 +122,10 @@ def as_command_line(request: Request, result: LevelSetResult) -> str:
 
 
 def stored_order(request: Request) -> StoredOrder:
-    """How the array of the layer relates to that of its file."""
+    """How the array of the layer relates to that of its file, or of the one it will be saved to."""
     content: Mapping[str, Any] = dict(request.source.metadata).get("lsnet", {}).get("stored_order") or {}
     ndim = len(request.volume.spatial_axes)
-    if not content or request.path is None:
+    if not content:
         return StoredOrder.identity(ndim)
     return StoredOrder(tuple(content["axes"]), tuple(content["flips"]))
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from src_models.cli import inputs, outputs, report
 from src_models.cli.driving import drive
-from src_models.errors import FileError, LsnetError
+from src_models.errors import FileError, InputError, LsnetError
 from src_models.record import Record, content_hash, record_path, versions
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     from src_models.levelset.evolution import replay
 
     record = Record.read(arguments.record)
+    if record.task not in ("evolve", TASK):
+        what = {"fit": "it tells how weights were learned"}.get(record.task, f"its task is {record.task}")
+        raise InputError("record-task", "This record is not of a level set run", what, "Choose the record of a mask.")
     reading = inputs.read_options(arguments)
     files = {"source": arguments.source or _found(record, arguments.record, "source", "image")}
     if "speed_image" in record.inputs:

@@ -87,6 +87,8 @@ class Run:
         self._notes: list[str] = list(self.problem.notes)
         if self._image.min() == self._image.max() and self._given_speed is None:
             self._notes.append("The image is constant: it has no edges and no range to follow.")
+        if parameters.speed == "edge" and (parameters.lower is not None or parameters.upper is not None):
+            self._notes.append("The thresholds have no effect: they belong to region speed.")
         if parameters.gradient in ("central", "none"):
             self._notes.append(
                 f"gradient={parameters.gradient} is for reproducing the paper; it does not propagate a front reliably."

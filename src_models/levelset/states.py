@@ -16,9 +16,9 @@ REASONS = {
     "converged": "The front rests.",
     "leak": "The front found a way out; this is the moment before.",
     "time": "The time asked for is reached.",
-    "steps": "The number of steps asked for is reached.",
-    "vanished": "Nothing is inside any more.",
-    "filled": "The whole image is inside.",
+    "steps": "The limit of steps is reached.",
+    "vanished": "Nothing is inside any more: the speed shrinks the front, or the start is too small for the smoothing.",
+    "filled": "The whole image is inside: nothing slowed the front. Try region speed, or a smaller edge contrast.",
     "stalled": "The speed is zero everywhere on the front.",
     "cancelled": "Cancelled.",
 }
