@@ -70,6 +70,8 @@ class LabelsRun:
         self._notes: list[str] = []
         if self._image.min() == self._image.max():
             self._notes.append("The image is constant: it has no edges and no range to follow.")
+        if any(given.pyramid for given in chosen.values()):
+            self._notes.append("Coarse to fine has no effect on several labels: they run on the finest grid.")
         self.iteration, self.time = 0, 0.0
         self._fronts: dict[int, LabelFront] = {}
         for number, start in starts.items():

@@ -72,6 +72,7 @@ def evolve(
     if is_worth_it(parameters, np.shape(image), initial):
         begun = yield from coarse_to_fine(begun)
     run = begun.run(contributions)
+    del begun  # its level set is the size of the image, and the run has its own
     state = run.start()
     while state.stop_reason is None:
         message = yield state

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from src_models.errors import LsnetError
 from src_models.levelset.coarsening import Level, block_any, block_mean, interpolate, pyramid_levels
-from src_models.levelset.engines import chosen_engine, redistanced
 from src_models.levelset.fields import check_speed_image
 from src_models.levelset.initial import Seeds, band_width, check_labels, check_mask, check_seeds
 from src_models.levelset.levels import (
@@ -30,7 +29,7 @@ from src_models.levelset.levels import (
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.reach import reached
 from src_models.levelset.recipes import GivenSpeed, check_mode, given_speed, prepared
-from src_models.levelset.run import Run, working_type
+from src_models.levelset.run import Run
 from src_models.levelset.seed_range import with_seed_range
 from src_models.levelset.speed import as_image, check_axes, speed_image, with_range
 from src_models.levelset.states import REASONS, Constraints, LevelSetResult, LevelSetState, Resume
@@ -230,7 +229,7 @@ class _Pyramid:
         )
 
     def _start(self, level: Level) -> Resume | None:
-        """The u of the level before on this one, as a distance; None where there is none."""
+        """The u of the level before on this one, to be made a distance; None where there is none."""
         if self._u is None:
             return None
         p = self._parameters
@@ -242,20 +241,17 @@ class _Pyramid:
             u -= u.dtype.type(math.copysign(RETREAT, p.balloon) * max(self._level.spacing) if p.balloon else 0)
         drawn = inside_of(start_on(level, self._origin, width))
         speed = None if self._speed is None else speed_on(level, self._speed, p.speed)
-        growth = None if speed is None or p.speed == "edge" else p.balloon * speed
+        growth = None if speed is None or p.speed == "edge" else speed if p.balloon == 1 else p.balloon * speed
         if growth is not None:
             held = reached(u, growth, drawn)
             if held is not None:
-                np.copyto(u, -np.abs(u), where=~held)
+                np.negative(u, out=u, where=~held & (u > 0))
         keep_drawn(u, drawn, p.balloon, level.spacing, growth)
         if not (u > 0).any() or (u > 0).all():
             return None
         fastest = 1.0 if speed is None else speed_of_the_first_front(speed, drawn) ** p.balloon_exponent
-        like = working_type(p)
-        engine = chosen_engine(p, like.device, contributions=False)
-        distance = redistanced(engine, u, level.spacing, width, p.order, like)
         # The record of a coarse run is never read: no start is stored for it.
-        return Resume(distance, origin=Seeds(), free_speed=abs(p.balloon) * fastest)
+        return Resume(u, origin=Seeds(), free_speed=abs(p.balloon) * fastest, redistance=True)
 
     def _shown(self, state: LevelSetState, run: Run, level: Level, note: str) -> LevelSetState:
         """A state of a coarse run as one of the whole run, which has not begun to count."""

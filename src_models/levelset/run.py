@@ -143,7 +143,9 @@ class Run:
         shape, p = self._image.shape, self.parameters
         width = initial_room.band_width(self.spacing, shape, p.band)
         if isinstance(initial, Resume):
-            return initial_room.ready_level_set(initial.level_set, shape, p.dtype, self.width), None
+            kept_to = None if initial.redistance else self.width
+            ready = initial_room.ready_level_set(initial.level_set, shape, p.dtype, kept_to)
+            return ready, p.order if initial.redistance else None
         if isinstance(initial, Seeds):
             kept = width if self.width is not None else None
             u, notes = initial_room.from_seeds(initial, shape, self.spacing, kept, p.dtype)

@@ -64,6 +64,8 @@ class Resume:
         shows how fast it was free to run. None takes it from this front.
     speed : ndarray or None
         The speed image of the image and the parameters of the run, where it has been computed already.
+    redistance : bool
+        Whether the run makes it a distance first; then it need not keep to +-w.
     """
 
     level_set: NDArray[Any]
@@ -73,6 +75,7 @@ class Resume:
     before: Record | None = None
     free_speed: float | None = None
     speed: NDArray[Any] | None = None
+    redistance: bool = False
 
 
 @dataclass(frozen=True, eq=False)
