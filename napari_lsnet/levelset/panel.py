@@ -260,7 +260,7 @@ class LevelSetPanel(QWidget):
     def _tell_accepted(self, request: Request, result: Any, accepted: Accepted) -> None:
         self._accepted.append(accepted)
         self.sharing.kept = (request, result)
-        self.level_set_run.clear()
+        self.level_set_run.set_aside()
         self.controls.targets.choose(accepted.layer)
         kept = f" {accepted.kept:,} voxels of other labels were left alone." if accepted.kept else ""
         self.controls.tell(
@@ -279,6 +279,7 @@ class LevelSetPanel(QWidget):
             self._refuse(str(error))
             self._follow()
         else:
+            self.level_set_run.call_back()
             self._follow()
             self.controls.tell(f"Taken back: {accepted.what} of {accepted.layer.name!r}.")
 
