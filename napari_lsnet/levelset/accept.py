@@ -109,7 +109,7 @@ def accept_into(labels: Labels, request: Request, result: LevelSetResult, value:
     GeometryError
         Where the layer does not lie on the voxels of the image.
     InputError
-        Where the layer cannot hold the label or cannot be written to.
+        Where the layer cannot hold the label or cannot be written to, or no voxel of it would change.
     """
     return _write(labels, request, result, value, is_new=False)
 
@@ -118,6 +118,7 @@ def _write(labels: Any, request: Request, result: LevelSetResult, value: int, *,
     box, part = writable_part(labels, request, value)
     mask = result.mask
     changed = mask & (part == 0)
+    refuse_nothing(labels, changed)
     before = (labels.features.copy(), dict(labels.metadata))
     written_into(labels, box, np.where(changed, np.asarray(value, part.dtype), part))
     accepted = Accepted(
@@ -150,6 +151,17 @@ def writable_part(labels: Any, request: Request, largest: int) -> tuple[Region, 
         )
     box = matching_region(labels, request.source, request.region)
     return box, np.asarray(labels.data[box])
+
+
+def refuse_nothing(labels: Any, changed: NDArray[Any]) -> None:
+    """Where no voxel would change, say so, and leave the record of what is there."""
+    if not changed.any():
+        raise InputError(
+            "accept-nothing",
+            "Nothing was written",
+            f"every voxel inside has a label in {labels.name!r} already",
+            "Undo the last Accept first, or accept into a new layer.",
+        )
 
 
 def written_into(labels: Any, box: Region, values: NDArray[Any]) -> None:

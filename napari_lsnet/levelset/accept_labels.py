@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_lsnet.levelset.accept import Accepted, label_sizes, new_target, with_row, writable_part, written_into
+from napari_lsnet.levelset.accept import (
+    Accepted,
+    label_sizes,
+    new_target,
+    refuse_nothing,
+    with_row,
+    writable_part,
+    written_into,
+)
 from src_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +63,7 @@ def accept_labels(
     GeometryError
         Where the layer does not lie on the voxels of the image.
     InputError
-        Where nothing is inside, or the layer cannot hold a label or be written to.
+        Where nothing is inside, the layer cannot hold a label or be written to, or no voxel of it would change.
     """
     values = result.labels
     if not values.any():
@@ -64,6 +72,7 @@ def accept_labels(
     labels = new_target(viewer, request, values.shape, name, largest) if target is None else target
     box, part = writable_part(labels, request, largest)
     changed = np.where(part == 0, values.astype(part.dtype), 0)
+    refuse_nothing(labels, changed)
     before = (labels.features.copy(), dict(labels.metadata))
     written_into(labels, box, np.where(changed != 0, changed, part))
     accepted = AcceptedLabels(

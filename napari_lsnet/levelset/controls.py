@@ -33,13 +33,15 @@ class Standing:
     can_continue : bool
         Whether Run would go on from the result.
     has_result : bool
-        Whether there is something to accept and to copy.
+        Whether there is something to copy.
     can_rewind : bool
-        Whether there is a way back to the start.
+        Whether something was reached: there is a way back to the start, and something to accept.
     can_undo : bool
         Whether something was accepted.
     looks_back : bool
-        Whether an earlier step is on show: Run goes on from it, Accept takes it.
+        Whether an earlier step is on show: Accept takes it.
+    goes_on : bool
+        Whether Run goes on from the earlier step on show.
     """
 
     state: JobState
@@ -49,6 +51,7 @@ class Standing:
     can_rewind: bool
     can_undo: bool
     looks_back: bool = False
+    goes_on: bool = False
 
 
 class Controls(QWidget):
@@ -137,12 +140,13 @@ class Controls(QWidget):
         live = now.state in (JobState.RUNNING, JobState.PAUSED)
         text = _RUN_TEXT.get(now.state, "Continue" if now.can_continue else "Run")
         back = now.looks_back and not stopping and now.state is not JobState.PREPARING
-        self.run_button.setText("Go on from here" if back else text)
-        self.run_button.setEnabled(live or back or (not busy and not stopping and (now.can_run or now.can_continue)))
+        goes_on = back and now.goes_on
+        self.run_button.setText("Go on from here" if goes_on else text)
+        self.run_button.setEnabled(live or goes_on or (not busy and not stopping and (now.can_run or now.can_continue)))
         self.step_button.setEnabled(self.run_button.isEnabled())
         self.cancel_button.setEnabled(busy)
         self.rewind_button.setEnabled(not stopping and (live or now.can_rewind))
-        self.accept_button.setEnabled(live or back or (now.has_result and not busy and not stopping))
+        self.accept_button.setEnabled(live or back or (now.has_result and now.can_rewind and not busy and not stopping))
         self.undo_button.setEnabled(now.can_undo and not live)
         for button in (self.python_button, self.command_button, self.record_button):
             button.setEnabled(now.has_result and not busy and not stopping)

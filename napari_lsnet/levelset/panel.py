@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import (
-    QFrame,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_lsnet import settings
 from napari_lsnet.forms import ParameterForm
@@ -43,7 +38,6 @@ from src_models.levelset.parameters import LevelSetParameters
 if TYPE_CHECKING:
     import napari.viewer
 
-
 _VISIBLE = {
     "lower": lambda p: p.speed == "region",
     "upper": lambda p: p.speed == "region",
@@ -53,7 +47,6 @@ _VISIBLE = {
     "edge": lambda p: p.speed == "edge",
     "region": lambda p: p.speed == "region",
 }
-
 
 _NEWS_MS = 150
 _PREPARE_AFTER_MS = 1500
@@ -123,9 +116,7 @@ class LevelSetPanel(QWidget):
         self.speed_source = SpeedSource(viewer)
         self.tools = SpeedTools(viewer, self.inputs, self.speed_source, self.form.value, self._request)
         self.arrival = ArrivalBar(viewer, lambda: self.steering.with_walls(self._request(self.form.value())))
-        self.controls = Controls(
-            LayerCombo(viewer, _is_target, nothing="new layer", may_be_empty=True),
-        )
+        self.controls = Controls(LayerCombo(viewer, _is_target, nothing="new layer", may_be_empty=True))
         upper = QWidget()
         rows = QVBoxLayout(upper)
         rows.setContentsMargins(2, 2, 8, 2)
@@ -169,6 +160,7 @@ class LevelSetPanel(QWidget):
         self.level_set_run.updated.connect(self._on_updated)
         self.level_set_run.ended.connect(self._on_ended)
         self.scrubbing.changed.connect(self._follow)
+        self.scrubbing.changed.connect(self._tell_place)
         self.scrubbing.refused.connect(self._refuse)
         controls = self.controls
         for signal, action in (
@@ -186,7 +178,7 @@ class LevelSetPanel(QWidget):
     def run(self) -> None:
         """Run, pause, resume or continue, whatever the state allows; from an earlier step where one is on show."""
         state = self.level_set_run.state
-        if self.scrubbing.is_away:
+        if self._goes_on:
             self._go_on_from_here(None)
         elif state is JobState.RUNNING:
             self.level_set_run.pause()
@@ -197,7 +189,7 @@ class LevelSetPanel(QWidget):
 
     def step(self, count: int = 1) -> None:
         """Take some steps and rest."""
-        if self.scrubbing.is_away:
+        if self._goes_on:
             self._go_on_from_here(count + 1)
         elif self.level_set_run.is_busy:
             self.level_set_run.step(count)
@@ -260,7 +252,7 @@ class LevelSetPanel(QWidget):
     def _tell_accepted(self, request: Request, result: Any, accepted: Accepted) -> None:
         self._accepted.append(accepted)
         self.sharing.kept = (request, result)
-        self.level_set_run.clear()
+        self.level_set_run.set_aside()
         self.controls.targets.choose(accepted.layer)
         kept = f" {accepted.kept:,} voxels of other labels were left alone." if accepted.kept else ""
         self.controls.tell(
@@ -273,13 +265,13 @@ class LevelSetPanel(QWidget):
         if not self._accepted:
             return
         accepted = self._accepted.pop()
+        self.level_set_run.call_back()
+        self._follow()
         try:
             accepted.take_back(self._viewer.layers)
         except LsnetError as error:
             self._refuse(str(error))
-            self._follow()
         else:
-            self._follow()
             self.controls.tell(f"Taken back: {accepted.what} of {accepted.layer.name!r}.")
 
     # ---- what the inputs cause
@@ -332,6 +324,8 @@ class LevelSetPanel(QWidget):
         self._tell_forecast()
         self.tools.redraw()
         self._follow()
+        if self.scrubbing.is_away:
+            self._tell_place()
 
     def _on_elsewhere(self) -> None:
         """Another slice is on show, and the run would work on it: back on its own slice, a run can go on."""
@@ -370,7 +364,7 @@ class LevelSetPanel(QWidget):
 
     def _tell_news(self) -> None:
         """Curve and status line; less often than the contour moves, because each has the whole window drawn again."""
-        if self._news:
+        if self._news and not self.scrubbing.is_away:
             self.controls.tell(self._news)
             self.controls.plot.update()
         self._news = ""
@@ -388,11 +382,20 @@ class LevelSetPanel(QWidget):
             self.controls.tell("Cancelled before the first step.")
             return
         self.sharing.kept = (request, result)
-        text, attention = request.stop_text(result)
-        self.controls.tell(text, warning=attention)
+        self._tell_place()
         after, self._after = self._after, None
         if after is not None:
             after()
+
+    def _tell_place(self) -> None:
+        """The status line speaks of the step on show."""
+        text, attention = self.scrubbing.place_text(self._goes_on)
+        self.controls.tell(text, warning=attention)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether Run goes on from the earlier step on show; where the inputs are others, it begins anew."""
+        return self.scrubbing.is_away and (self.level_set_run.is_busy or not self._inputs_changed)
 
     def _can_continue(self) -> bool:
         result = self.level_set_run.result
@@ -420,11 +423,8 @@ class LevelSetPanel(QWidget):
                 can_rewind=self.level_set_run.result is not None,
                 can_undo=bool(self._accepted),
                 looks_back=self.scrubbing.is_away,
+                goes_on=self._goes_on,
             )
-        )
-        self.controls.accept_button.setEnabled(
-            self.controls.accept_button.isEnabled()
-            and (busy or self.scrubbing.is_away or self.level_set_run.result is not None)
         )
         self.inputs.lock(busy)
         volume = self.inputs.volume

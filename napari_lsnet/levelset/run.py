@@ -52,6 +52,7 @@ class LevelSetRun(QObject):
         self._first: Picture | None = None
         self._last_step: tuple[int, float] | None = None
         self._rewinding = False
+        self._is_aside = False
         self.looks_back = False
         self.request: Request | None = None
         self.result: Any = None  # a LevelSetResult or LabelsResult
@@ -90,6 +91,7 @@ class LevelSetRun(QObject):
         if not goes_on and self._front is not None:
             self._front.remove()
             self._front = None
+        self.call_back()
         if request.continues is None:
             self._first = None
         self.request, self.result = request, None
@@ -145,19 +147,21 @@ class LevelSetRun(QObject):
             return
         self._rewinding = False
         self.result, self._job, self._watch = None, None, None
+        self.call_back()
         if self._first is not None and self._front is not None:
             self._front.draw(self._first)
         self.changed.emit()
 
-    def clear(self) -> None:
-        """Forget the result and take the contour away."""
-        if self.is_busy:
-            return
-        if self._front is not None:
-            self._front.remove()
-        self._front, self._first, self.result, self.request, self._job = None, None, None, None, None
-        self._watch = None
-        self.changed.emit()
+    def set_aside(self) -> None:
+        """Hide the contour until another step is drawn or it is called back: what was accepted lies under it."""
+        self._is_aside = True
+        self.hide(True)
+
+    def call_back(self) -> None:
+        """Show the contour again where it was set aside."""
+        if self._is_aside:
+            self._is_aside = False
+            self.hide(False)
 
     def switch_outline(self) -> None:
         """Contour with a tint inside, or the contour alone."""
@@ -171,6 +175,7 @@ class LevelSetRun(QObject):
 
     def show(self, values: Any, box: Box, iteration: int) -> None:
         """Draw another step: u in a box, and the start around it."""
+        self.call_back()
         if self._watch is not None and self._front is not None:
             self._front.draw(self._surrounded(self._watch.part(values, box, iteration)))
 

@@ -109,6 +109,15 @@ class Scrubbing(QObject):
         """Whether a step or a comparison is being made."""
         return self._rest.isActive() or (self._job is not None and not self._job.state.ended)
 
+    def place_text(self, goes_on: bool) -> tuple[str, bool]:
+        """Which step is on show, or how the run ended, with what the buttons do; and whether it needs attention."""
+        frame, request, result = self.frame, self._run.request, self._run.result
+        if frame is not None and self.is_away:
+            return words.earlier_text(frame.iteration, frame.branch.last, goes_on), False
+        if request is not None and result is not None:
+            return request.stop_text(result)
+        return "" if frame is None else words.newest_text(frame.iteration), False
+
     def begin(self, frame: Frame | None) -> None:
         """A run begins, from the seeds or from a step: the curve leads up to it, and new steps are drawn again."""
         self._stop_making()

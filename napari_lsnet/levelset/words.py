@@ -47,6 +47,17 @@ def running_text(state: LevelSetState, size: str) -> str:
     return f"Step {state.iteration}, time {state.time:.1f} (+{state.dt:.2f}), {size}, rate {state.rate:+.2f}"
 
 
+def earlier_text(step: int, last: int, goes_on: bool) -> str:
+    """One line on an earlier step that is on show: what the buttons do with it."""
+    then = "Go on from here runs on from it" if goes_on else "Run begins anew from the start chosen above"
+    return f"Step {step} of {last} is on show. Accept takes it; {then}."
+
+
+def newest_text(step: int) -> str:
+    """One line on a run that rests, when its newest step is on show again."""
+    return f"Step {step}, the newest, is on show. Accept takes it; Resume goes on."
+
+
 def neck_text(parameters: LevelSetParameters, ndim: int, unit: str) -> str:
     """What the weights mean in lengths: the smallest neck that the front will enter."""
     radius = parameters.smallest_neck(ndim)

@@ -63,7 +63,7 @@ def test_all_labels_grow_are_accepted_with_their_numbers_and_taken_back(panel, q
     np.testing.assert_array_equal(labels.data, result.labels)
     assert labels.features["index"].tolist() == [3, 5, 260]
     assert labels.features["area (mm2)"].tolist() == [(result.labels == k).sum() for k in CENTRES]
-    assert "Level set (live)" not in panel.viewer.layers
+    assert not panel.viewer.layers["Level set (live)"].visible
     labels.data[24, 14] = 9
     panel.undo()
     assert np.argwhere(labels.data).tolist() == [[24, 14]]

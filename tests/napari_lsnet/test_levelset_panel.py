@@ -193,8 +193,9 @@ def test_accept_keeps_other_labels_and_one_undo_takes_it_back(panel, qtbot):
     assert row["voxels"] == (target.data == 2).sum()
     assert row["volume (ml)"] == pytest.approx(row["voxels"] * 3 / 1000)
     assert target.metadata["lsnet"]["record"]["parameters"]["lower"] == 50
-    assert "Level set (live)" not in panel.viewer.layers
+    assert not panel.viewer.layers["Level set (live)"].visible
     panel.undo()
+    assert panel.viewer.layers["Level set (live)"].visible
     np.testing.assert_array_equal(target.data, other)
     assert "lsnet" not in target.metadata
     assert not len(target.features)

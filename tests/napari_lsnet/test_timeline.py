@@ -77,14 +77,15 @@ def exact(panel, step, branch=None) -> np.ndarray:
     return panel.level_set_run.picture_at(u, step).values
 
 
-def test_there_is_no_slider_before_the_first_run_and_none_after_accept(panel, qtbot):
+def test_there_is_no_slider_before_the_first_run_and_it_stays_after_accept(panel, qtbot):
     assert not bar(panel).isVisibleTo(panel)
     run_to_end(panel, qtbot)
     assert bar(panel).isVisibleTo(panel)
     assert bar(panel).slider.maximum() == bar(panel).slider.value() == 25
     assert not bar(panel).branches.isVisibleTo(panel)
     panel.accept()
-    assert not bar(panel).isVisibleTo(panel)
+    assert bar(panel).isVisibleTo(panel)
+    assert bar(panel).slider.value() == 25
 
 
 def test_scrubbing_shows_every_step_exactly_once_the_handle_rests(panel, qtbot):
@@ -209,6 +210,105 @@ def test_accept_takes_the_step_on_show_with_a_record_of_its_own(panel, qtbot, pa
     record = panel.sharing.kept[1].record
     assert labels.metadata["lsnet"]["record"]["result"]["steps"] == 7
     assert finish(replay(record, ball())).level_set.tobytes() == u.tobytes()
+
+
+def accept(panel, qtbot):
+    """Accept what is on show, and wait until it is written or refused."""
+    panel.controls.tell("")
+    panel.controls.accept_button.click()
+    qtbot.waitUntil(lambda: panel.controls.status.text() != "", timeout=20_000)
+    rest(panel, qtbot)
+
+
+def test_after_accept_another_step_is_shown_and_accepted_and_gone_on_from(panel, qtbot):
+    run_to_end(panel, qtbot)
+    live = panel.viewer.layers["Level set (live)"]
+    go_to(panel, qtbot, 7)
+    accept(panel, qtbot)
+    labels = panel.viewer.layers["Level set"]
+    assert not live.visible
+    go_to(panel, qtbot, 14)
+    assert live.visible
+    assert bar(panel).where.text().startswith("Step 14: ")
+    np.testing.assert_array_equal(shown(panel), exact(panel, 14))
+    accept(panel, qtbot)
+    np.testing.assert_array_equal(labels.data == 1, timeline(panel).level_set(14) > 0)
+    before, record = labels.data.copy(), labels.metadata["lsnet"]["record"]
+    assert record["result"]["steps"] == 14
+    go_to(panel, qtbot, 3)
+    accept(panel, qtbot)
+    assert panel.controls.status.text().startswith("Nothing was written: ")
+    np.testing.assert_array_equal(labels.data, before)
+    assert labels.metadata["lsnet"]["record"] == record
+    assert live.visible
+    set_parameters(panel, curvature=0.9, steps=5)
+    panel.controls.run_button.click()
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.DONE, timeout=60_000)
+    assert [(b.at, b.last) for b in timeline(panel).branches] == [(0, 25), (3, 8)]
+    np.testing.assert_array_equal(shown(panel), exact(panel, 8))
+
+
+@pytest.mark.parametrize("step", [9, 25])
+def test_undo_leaves_contour_and_timeline_as_they_were(panel, qtbot, step):
+    run_to_end(panel, qtbot)
+    live = panel.viewer.layers["Level set (live)"]
+    go_to(panel, qtbot, step)
+    seen, text = shown(panel), panel.controls.run_button.text()
+    accept(panel, qtbot)
+    assert not live.visible
+    panel.controls.undo_button.click()
+    assert "Level set" not in panel.viewer.layers
+    assert live.visible
+    np.testing.assert_array_equal(shown(panel), seen)
+    assert (bar(panel).slider.value(), bar(panel).slider.maximum()) == (step, 25)
+    assert panel.controls.run_button.text() == text
+    go_to(panel, qtbot, 12)
+    np.testing.assert_array_equal(shown(panel), exact(panel, 12))
+    accept(panel, qtbot)
+    np.testing.assert_array_equal(panel.viewer.layers["Level set"].data == 1, timeline(panel).level_set(12) > 0)
+
+
+def test_continue_after_accept_shows_the_contour_again(panel, qtbot):
+    run_to_end(panel, qtbot)
+    accept(panel, qtbot)
+    assert panel.controls.run_button.text() == "Continue"
+    panel.controls.run_button.click()
+    assert panel.viewer.layers["Level set (live)"].visible
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.DONE, timeout=60_000)
+    assert bar(panel).slider.maximum() == 50
+
+
+def test_the_status_speaks_of_the_step_on_show(panel, qtbot):
+    end = run_to_end(panel, qtbot)
+    ended = panel.controls.status.text()
+    go_to(panel, qtbot, 5)
+    assert panel.controls.status.text().startswith("Step 5 of 25 is on show.")
+    assert "Go on from here" in panel.controls.status.text()
+    go_to(panel, qtbot, end.iteration)
+    assert panel.controls.status.text() == ended
+    go_to(panel, qtbot, 5)
+    panel.inputs.start.combo.layer.data = [[12, 14, 15]]
+    assert panel.controls.run_button.text() == "Run"
+    assert "Run begins anew" in panel.controls.status.text()
+    before = timeline(panel)
+    panel.controls.run_button.click()
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.DONE, timeout=60_000)
+    assert timeline(panel) is not before
+    assert len(timeline(panel).branches) == 1
+    assert not panel.scrubbing.is_away
+
+
+def test_a_run_that_is_cancelled_while_looking_back_speaks_of_the_step_on_show(panel, qtbot):
+    panel.step(9)
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.PAUSED, timeout=20_000)
+    go_to(panel, qtbot, 4)
+    assert panel.controls.status.text().startswith("Step 4 of 9 is on show.")
+    go_to(panel, qtbot, 9)
+    assert panel.controls.status.text().startswith("Step 9, the newest,")
+    go_to(panel, qtbot, 4)
+    panel.cancel()
+    qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.CANCELLED, timeout=20_000)
+    assert panel.controls.status.text().startswith("Step 4 of 9 is on show.")
 
 
 def test_two_branches_are_compared_in_a_layer_and_a_line(panel, qtbot):
