@@ -780,7 +780,12 @@ def test_ctrl_c_saves_nothing_or_what_is_whole(keep: bool, image: Path, seeds: P
     words = ["evolve", image, "--seeds", seeds, "--out", out, "--no-auto-stop", "--steps", "1000000", "--json"]
     words += ["--keep-partial"] if keep else []
     command = [sys.executable, "-m", "src_models.cli", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs behind it deaf to Ctrl-C
+
+    with subprocess.Popen(command, preexec_fn=listen, **pipes) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
         process.send_signal(signal.SIGINT)

@@ -89,7 +89,8 @@ def test_programs_hear_of_the_preparation(folder: Path, capsys: pytest.CaptureFi
     flags = ["--strokes", folder / "strokes.png", "--stroke-label", 2, *FOREST, "--speed", "region", "--steps", 2]
     assert main(words(folder, *flags, "--json")) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert events[0] == {"event": "preparing", "fraction": 0.0, "message": "Training the classifier"}
+    wanted = {"event": "preparing", "phase": "classifier", "fraction": 0.0, "message": "Training the classifier"}
+    assert events[0] == wanted | {"notes": []}
     assert events[-1]["event"] == "result"
 
 
