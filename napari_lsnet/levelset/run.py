@@ -74,11 +74,6 @@ class LevelSetRun(QObject):
         return "" if other is None else other.title
 
     @property
-    def front_is_shown(self) -> bool:
-        """Whether the contour is in the viewer."""
-        return self._front is not None and self._front.is_shown
-
-    @property
     def timeline(self) -> Timeline | None:
         """Of this run; None before its first step."""
         return None if self._watch is None else self._watch.timeline

@@ -17,6 +17,7 @@ from src_models.levelset import band_kernels as kernels
 from src_models.levelset.band_kernels import LANES
 from src_models.levelset.band_storage import BandStorage, shared
 from src_models.levelset.engine import Engine, Look
+from src_models.levelset.equation import FLAT_SLOPE
 from src_models.levelset.fields import SpeedImages
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.redistancing import TOLERANCE
@@ -98,7 +99,7 @@ class BandEngine(Engine):
         w[kernels.AT_FRONT] = p.speed_at == "front"
         w[kernels.IMAGES], w[kernels.EDGE_MODE] = separate, p.speed == "edge"
         w[kernels.PULL] = images.pull is not None
-        k[kernels.EPS], k[kernels.DELTA2], k[kernels.FLAT] = p.eps, p.root_epsilon**2, kernels.FLAT_SLOPE
+        k[kernels.EPS], k[kernels.DELTA2], k[kernels.FLAT] = p.eps, p.root_epsilon**2, FLAT_SLOPE
         k[kernels.BALLOON], k[kernels.CURVATURE] = p.balloon, p.curvature
         k[kernels.CONVECTION] = p.convection_weight if images.pull is not None else 0.0
         k[kernels.BALLOON_POWER] = p.balloon_exponent

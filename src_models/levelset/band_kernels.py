@@ -46,7 +46,6 @@ SCRATCH_ROWS = 25
 
 GODUNOV, OSHER_SETHIAN, CENTRAL, NONE = range(4)
 QUOTIENT, NESTED = range(2)
-FLAT_SLOPE = 0.1  # as in `equation`
 
 # Columns of the sums of a chunk.
 SUM_SHARE, SUM_DENSITY, SUM_FREE, SUM_SPEED, MAX_RATE, MAX_SPEED = range(6)
@@ -118,25 +117,25 @@ def move(
     dt, width = k[DT], k[WIDTH]
     constrained = w[WALLS] + w[PINS] > 0
     for n in range(first, last):
-        p = np.uint64(segments[n, 0])
+        p = np.uint64(segments[n, BASE])
         r = np.uint64(n * LANES)
         for i in range(np.uint64(lanes)):
             c = u[p + i]
             v = min(max(c + dt * rate[r + i], -width), width)
             moved[p + i] = v if abs(c) < width else c
-        if constrained or segments[n, 4]:
+        if constrained or segments[n, AT_BORDER]:
             finish_segment(moved, segments, n, walls, pins, w, k)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def finish_segment(u: Any, segments: Any, n: Any, walls: Any, pins: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """Walls, pins and the border after a segment was written."""
-    z, y, x = segments[n, 1], segments[n, 2], segments[n, 3]
+    z, y, x = segments[n, Z], segments[n, Y], segments[n, X]
     if w[WALLS] or w[PINS]:
         voxel = (z * w[NY] + y) * w[NX] + x
-        constrain_segment(u, segments[n, 0], voxel, min(np.int64(LANES), w[NX] - x), walls, pins, w, k)
-    if segments[n, 4]:
-        replicate(u, segments[n, 0], z, y, x // LANES, w)
+        constrain_segment(u, segments[n, BASE], voxel, min(np.int64(LANES), w[NX] - x), walls, pins, w, k)
+    if segments[n, AT_BORDER]:
+        replicate(u, segments[n, BASE], z, y, x // LANES, w)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -148,7 +147,7 @@ def rescale_near(
     sz, sy, sx = np.uint64(w[SZ]), np.uint64(w[SY]), np.uint64(1)
     iz, iy, ix = k[INVERSE], k[INVERSE + 1], k[INVERSE + 2]
     for n in range(first, last):
-        p = np.uint64(segments[n, 0])
+        p = np.uint64(segments[n, BASE])
         r = np.uint64(n * LANES)
         for i in range(np.uint64(lanes)):
             q = p + i
@@ -170,8 +169,8 @@ def rescale_near(
             scaled = c * (within / (slope if slope > zero else one))
             out[q] = scaled if beside & (within != slope) else c
             near[r + i] = one if beside else zero
-        if segments[n, 4]:
-            replicate(out, segments[n, 0], segments[n, 1], segments[n, 2], segments[n, 3] // LANES, w)
+        if segments[n, AT_BORDER]:
+            replicate(out, segments[n, BASE], segments[n, Z], segments[n, Y], segments[n, X] // LANES, w)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -184,7 +183,7 @@ def sweep(
     s0, s1, s2 = np.uint64(w[SZ]), np.uint64(w[SY]), np.uint64(1)
     i0, i1, i2 = k[INVERSE], k[INVERSE + 1], k[INVERSE + 2]
     for n in range(first, last):
-        p = np.uint64(segments[n, 0])
+        p = np.uint64(segments[n, BASE])
         r = np.uint64(n * LANES)
         for i in range(np.uint64(lanes)):
             q = p + i
@@ -206,8 +205,8 @@ def sweep(
             moved = min(max(c - tau * sign * (np.sqrt(total) - one), -width), width)
             keep = (near[r + i] > zero) | ((moved > zero) != inside)
             out[q] = c if keep else moved
-        if segments[n, 4]:
-            replicate(out, segments[n, 0], segments[n, 1], segments[n, 2], segments[n, 3] // LANES, w)
+        if segments[n, AT_BORDER]:
+            replicate(out, segments[n, BASE], segments[n, Z], segments[n, Y], segments[n, X] // LANES, w)
 
 
 # --- which segments a step visits ------------------------------------------------------------------------------------
@@ -1099,12 +1098,12 @@ def look(
         share = density = free = speed = fastest = largest = 0.0
         for n in range(part * chunk, min((part + 1) * chunk, segments.shape[0])):
             r = np.uint64(n * LANES)
-            if bits[segments[n, 5]] == 0:
+            if bits[segments[n, NUMBER]] == 0:
                 for i in range(every):
                     rate[r + i] = zero
                 continue
-            p = np.uint64(segments[n, 0])
-            z, y, x = segments[n, 1], segments[n, 2], segments[n, 3]
+            p = np.uint64(segments[n, BASE])
+            z, y, x = segments[n, Z], segments[n, Y], segments[n, X]
             count = min(np.int64(LANES), w[NX] - x)
             mask_of_band(u, p, np.uint64(count), scratch, k)
             slopes_and_measures(u, p, every, scratch, w, k)
@@ -1155,10 +1154,10 @@ def free_voxels(
     """Flag the voxels of the front where |balloon| S is above the threshold, in an array of the shape of u."""
     size = abs(np.float64(k[BALLOON]))
     for n in range(segments.shape[0]):
-        if bits[segments[n, 5]] == 0:
+        if bits[segments[n, NUMBER]] == 0:
             continue
-        p = np.uint64(segments[n, 0])
-        z, y, x = segments[n, 1], segments[n, 2], segments[n, 3]
+        p = np.uint64(segments[n, BASE])
+        z, y, x = segments[n, Z], segments[n, Y], segments[n, X]
         count = min(np.int64(LANES), w[NX] - x)
         mask_of_band(u, p, np.uint64(count), scratch, k)
         slopes_and_measures(u, p, np.uint64(lanes), scratch, w, k)

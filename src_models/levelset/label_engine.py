@@ -37,10 +37,6 @@ class LabelEngine(BandEngine):
         """Smallest box around the segments that the next step visits."""
         return self._band.box
 
-    def is_finished(self) -> bool:
-        """Whether nothing is left inside."""
-        return self._band.inside == 0
-
     # -- meeting others
 
     def meet(self, neighbours: Sequence[Neighbour]) -> None:

@@ -43,7 +43,7 @@ class Constraints:
 
 @dataclass(frozen=True, eq=False)
 class Resume:
-    """A level set to go on from as it is: in place of a start, and not redistanced.
+    """A level set to go on from in place of a start: as it is, unless `redistance` asks for a distance.
 
     Attributes
     ----------
