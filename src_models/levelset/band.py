@@ -6,6 +6,7 @@ Memory: two buffers of u; speeds are read from their images as they are, and the
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from src_models.levelset import band_kernels as kernels
 from src_models.levelset.band_kernels import LANES
-from src_models.levelset.band_storage import BandStorage, shared
+from src_models.levelset.band_storage import BandStorage, cuts, shared
 from src_models.levelset.engine import Engine, Look
 from src_models.levelset.equation import FLAT_SLOPE
 from src_models.levelset.fields import SpeedImages
@@ -99,6 +100,7 @@ class BandEngine(Engine):
         w[kernels.AT_FRONT] = p.speed_at == "front"
         w[kernels.IMAGES], w[kernels.EDGE_MODE] = separate, p.speed == "edge"
         w[kernels.PULL] = images.pull is not None
+        w[kernels.ONE_IMAGE] = w[kernels.PULL] and self._pull is self._primary
         k[kernels.EPS], k[kernels.DELTA2], k[kernels.FLAT] = p.eps, p.root_epsilon**2, FLAT_SLOPE
         k[kernels.BALLOON], k[kernels.CURVATURE] = p.balloon, p.curvature
         k[kernels.CONVECTION] = p.convection_weight if images.pull is not None else 0.0
@@ -289,25 +291,20 @@ class BandEngine(Engine):
         if self._epoch == 0:
             return
         band = self._band
-        wanted = self._logged + int(kernels.unsaved(band.segments, band.count, self._epochs, self._epoch))
+        segments, epochs, epoch = band.segments, self._epochs, self._epoch
+        counts = band.passed(lambda a, b: int(kernels.unsaved(a, b, segments, epochs, epoch)))
+        *filled, wanted = itertools.accumulate(counts, initial=self._logged)
         if wanted > len(self._log_rows):
             rows = np.zeros((wanted + wanted // 2, kernels.COLUMNS), np.int64)
             values = np.zeros((len(rows), LANES), band.u.dtype)
             rows[: self._logged] = self._log_rows[: self._logged]
             values[: self._logged] = self._log_values[: self._logged]
             self._log_rows, self._log_values = rows, values
-        self._logged = int(
-            kernels.log(
-                band.segments,
-                band.count,
-                band.u,
-                self._epochs,
-                self._epoch,
-                self._log_rows,
-                self._log_values,
-                self._logged,
-            )
+        row_of = dict(zip((a for a, _ in cuts(band.count, len(filled))), filled, strict=True))
+        band.passed(
+            lambda a, b: kernels.log(a, b, segments, band.u, epochs, epoch, self._log_rows, self._log_values, row_of[a])
         )
+        self._logged = wanted
 
     def roll_back(self) -> None:
         """Go back to the remembered u."""

@@ -18,6 +18,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+# Nothing is allocated here, so nothing is counted: to count references, atomically and in turn with other threads, cost
+# a third of a step.
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+kernel = njit(**_OPTIONS)
+inlined = njit(forceinline=True, **_OPTIONS)
+woven = njit(inline="always", **_OPTIONS)
+
 LANES = 16
 PAD = 2
 
@@ -31,8 +38,8 @@ NUMBERS = 30
 
 # Places in the array of whole numbers.
 NZ, NY, NX, SZ, SY, ROW_SEGMENTS = range(6)
-ORDER, GRADIENT, FORM, AT_FRONT, WALLS, PINS, IMAGES, PULL, EDGE_MODE = range(6, 15)
-WHOLES = 15
+ORDER, GRADIENT, FORM, AT_FRONT, WALLS, PINS, IMAGES, PULL, EDGE_MODE, ONE_IMAGE = range(6, 16)
+WHOLES = 16
 
 # Columns of a list of segments.
 BASE, Z, Y, X, AT_BORDER, NUMBER = range(6)
@@ -55,13 +62,13 @@ SUMS = 6
 # --- one step --------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@woven
 def minmod(a: Any, b: Any, zero: Any) -> Any:  # pragma: no cover
     """0 where the signs differ, else the one of smaller magnitude."""
     return max(min(a, b), zero) + min(max(a, b), zero)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def replicate(u: Any, base: Any, z: Any, y: Any, s: Any, w: Any) -> None:  # pragma: no cover
     """Renew the replicated voxels around the array that belong to a segment at its border."""
     lanes = np.int64(LANES)
@@ -88,7 +95,7 @@ def replicate(u: Any, base: Any, z: Any, y: Any, s: Any, w: Any) -> None:  # pra
                 u[q + shift] = u[q]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def constrain_segment(u: Any, base: Any, voxel: Any, count: Any, walls: Any, pins: Any, w: Any, k: Any) -> None:
     """Walls and pins on one segment; a pin on a wall is a pin."""
     half = k[FLOOR]
@@ -99,7 +106,7 @@ def constrain_segment(u: Any, base: Any, voxel: Any, count: Any, walls: Any, pin
             u[base + i] = max(u[base + i], half)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def move(
     first: int,
     last: int,
@@ -127,7 +134,7 @@ def move(
             finish_segment(moved, segments, n, walls, pins, w, k)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def finish_segment(u: Any, segments: Any, n: Any, walls: Any, pins: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """Walls, pins and the border after a segment was written."""
     z, y, x = segments[n, Z], segments[n, Y], segments[n, X]
@@ -138,7 +145,7 @@ def finish_segment(u: Any, segments: Any, n: Any, walls: Any, pins: Any, w: Any,
         replicate(u, segments[n, BASE], z, y, x // LANES, w)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def rescale_near(
     first: int, last: int, lanes: int, segments: Any, u: Any, out: Any, near: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
@@ -173,7 +180,7 @@ def rescale_near(
             replicate(out, segments[n, BASE], segments[n, Z], segments[n, Y], segments[n, X] // LANES, w)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def sweep(
     first: int, last: int, lanes: int, segments: Any, u: Any, out: Any, near: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
@@ -215,7 +222,7 @@ def sweep(
 # +-w and cannot change in a step. Bits say which of the 16 voxels of a segment lie in the band.
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@woven
 def at_border(z: Any, y: Any, s: Any, w: Any) -> Any:  # pragma: no cover
     """Whether a segment has replicated voxels beside it."""
     across = w[SZ] != 0 and (z == 0 or z == w[NZ] - 1)
@@ -223,7 +230,7 @@ def at_border(z: Any, y: Any, s: Any, w: Any) -> Any:  # pragma: no cover
     return across or along or s == 0 or s == w[ROW_SEGMENTS] - 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def across(u: Any, q: Any, sz: Any, sy: Any, zero: Any) -> Any:  # pragma: no cover
     """Whether a face neighbour lies on the other side of the front."""
     one = np.uint64(1)
@@ -233,7 +240,7 @@ def across(u: Any, q: Any, sz: Any, sy: Any, zero: Any) -> Any:  # pragma: no co
     return along_z | along_y | ((u[q - one] > zero) != side) | ((u[q + one] > zero) != side)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def survey_all(
     first: int, last: int, u: Any, bits: Any, inside: Any, far: Any, origin: int, w: Any, k: Any
 ) -> Any:  # pragma: no cover
@@ -276,7 +283,7 @@ def survey_all(
     return all_inside, all_far
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def survey(
     first: int, last: int, segments: Any, u: Any, bits: Any, inside: Any, far: Any, fronts: bool, w: Any, k: Any
 ) -> Any:  # pragma: no cover
@@ -306,11 +313,11 @@ def survey(
     return more_inside, more_far
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def mark(numbers: Any, count: int, bits: Any, marks: Any, w: Any) -> None:  # pragma: no cover
+@kernel
+def mark(first: int, last: int, numbers: Any, bits: Any, marks: Any, w: Any) -> None:  # pragma: no cover
     """Mark every segment within two face steps of a bit, of the segments of a list."""
     nz, ny, length = w[NZ], w[NY], w[ROW_SEGMENTS]
-    for n in range(count):
+    for n in range(first, last):
         number = np.int64(numbers[n])
         b = np.int64(bits[number])
         if b == 0:
@@ -339,11 +346,11 @@ def mark(numbers: Any, count: int, bits: Any, marks: Any, w: Any) -> None:  # pr
                     marks[at + 1] = 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def marked(words: Any) -> int:  # pragma: no cover
+@kernel
+def marked(first: int, last: int, words: Any) -> int:  # pragma: no cover
     """How many bytes of an array of 64-bit words are 1."""
     total = 0
-    for n in range(words.size):
+    for n in range(first, last):
         word = words[n]
         if word != 0:
             for b in range(8):
@@ -351,14 +358,18 @@ def marked(words: Any) -> int:  # pragma: no cover
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def collect(words: Any, marks: Any, segments: Any, origin: int, box: Any, w: Any) -> None:  # pragma: no cover
-    """The list of all marked segments in the order of memory, and the box around them; the marks are taken away."""
+@kernel
+def collect(
+    first: int, last: int, n: int, words: Any, marks: Any, segments: Any, origin: int, box: Any, w: Any
+) -> None:  # pragma: no cover
+    """The marked segments of some words in the order of memory, from row n of the list on, and the box around them.
+
+    The marks are taken away.
+    """
     length, ny = w[ROW_SEGMENTS], w[NY]
-    n = 0
     for axis in range(3):
         box[axis, 0], box[axis, 1] = w[NZ + axis], 0
-    for block in range(words.size):
+    for block in range(first, last):
         if words[block] == 0:
             continue
         for number in range(8 * block, min(8 * block + 8, marks.size)):
@@ -379,7 +390,7 @@ def collect(words: Any, marks: Any, segments: Any, origin: int, box: Any, w: Any
             n += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def follow(segments: Any, count: int, marks: Any, u: Any, other: Any, w: Any) -> None:  # pragma: no cover
     """Bring the other buffer up to date where segments of the old list are not marked for the new one."""
     for n in range(count):
@@ -391,7 +402,7 @@ def follow(segments: Any, count: int, marks: Any, u: Any, other: Any, w: Any) ->
                 replicate(other, p, segments[n, Z], segments[n, Y], segments[n, X] // LANES, w)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def copy_list(segments: Any, count: int, source: Any, target: Any, w: Any) -> None:  # pragma: no cover
     """Copy the segments of a list from one buffer to the other."""
     for n in range(count):
@@ -402,28 +413,28 @@ def copy_list(segments: Any, count: int, source: Any, target: Any, w: Any) -> No
             replicate(target, p, segments[n, Z], segments[n, Y], segments[n, X] // LANES, w)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def constrain(segments: Any, count: int, u: Any, walls: Any, pins: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """Walls and pins on the segments of a list."""
     for n in range(count):
         finish_segment(u, segments, n, walls, pins, w, k)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def unsaved(segments: Any, count: int, epochs: Any, epoch: int) -> int:  # pragma: no cover
+@kernel
+def unsaved(first: int, last: int, segments: Any, epochs: Any, epoch: int) -> int:  # pragma: no cover
     """How many segments of a list are not in the log of this epoch."""
     total = 0
-    for n in range(count):
+    for n in range(first, last):
         total += np.int64(epochs[segments[n, NUMBER]] != epoch)
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def log(
-    segments: Any, count: int, u: Any, epochs: Any, epoch: int, rows: Any, values: Any, filled: int
-) -> int:  # pragma: no cover
-    """Write the values of segments that are not in the log yet; the new length of the log."""
-    for n in range(count):
+    first: int, last: int, segments: Any, u: Any, epochs: Any, epoch: int, rows: Any, values: Any, filled: int
+) -> None:  # pragma: no cover
+    """Write the values of segments that are not in the log yet, from its row `filled` on."""
+    for n in range(first, last):
         number = segments[n, NUMBER]
         if epochs[number] == epoch:
             continue
@@ -434,10 +445,9 @@ def log(
         for i in range(LANES):
             values[filled, i] = u[p + i]
         filled += 1
-    return filled
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def restore(rows: Any, values: Any, filled: int, u: Any, other: Any, w: Any) -> None:  # pragma: no cover
     """Write logged values back into both buffers."""
     for n in range(filled):
@@ -450,7 +460,7 @@ def restore(rows: Any, values: Any, filled: int, u: Any, other: Any, w: Any) -> 
             replicate(other, p, rows[n, Z], rows[n, Y], rows[n, X] // LANES, w)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def pad_all(u: Any, origin: int, w: Any) -> None:  # pragma: no cover
     """Renew all replicated voxels of a buffer."""
     for z in range(w[NZ]):
@@ -460,7 +470,7 @@ def pad_all(u: Any, origin: int, w: Any) -> None:  # pragma: no cover
                     replicate(u, origin + z * w[SZ] + y * w[SY] + s * LANES, z, y, s, w)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def bits_of_flags(segments: Any, count: int, flags: Any, bits: Any) -> None:  # pragma: no cover
     """Keep the flags of a list (16 numbers a segment, in the order of the list) as bits of the segments."""
     for n in range(count):
@@ -471,7 +481,7 @@ def bits_of_flags(segments: Any, count: int, flags: Any, bits: Any) -> None:  # 
         bits[segments[n, NUMBER]] = found
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def flags_of_bits(segments: Any, count: int, bits: Any, flags: Any) -> None:  # pragma: no cover
     """The reverse of `bits_of_flags` for another list."""
     for n in range(count):
@@ -480,7 +490,7 @@ def flags_of_bits(segments: Any, count: int, bits: Any, flags: Any) -> None:  # 
             flags[n * LANES + i] = (found >> i) & 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def shares(first: int, last: int, u: Any, out: Any, origin: int, w: Any, k: Any) -> None:  # pragma: no cover
     """The share of every voxel inside, over the whole array, into an array of its shape."""
     zero = k[ZERO]
@@ -506,7 +516,7 @@ def shares(first: int, last: int, u: Any, out: Any, origin: int, w: Any, k: Any)
 # once and read by gathering; only beside walls and at the border of the array are they read corner by corner.
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def voxel_slopes(image: Any, z: Any, y: Any, x: Any, w: Any, k: Any) -> Any:  # pragma: no cover
     """D0 of an image at one voxel, indices clamped."""
     half = k[HALF]
@@ -524,7 +534,7 @@ def voxel_slopes(image: Any, z: Any, y: Any, x: Any, w: Any, k: Any) -> Any:  # 
     return gz, gy, gx
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def at_corners(image: Any, walls: Any, slopes: bool, place: Any, i: Any, scratch: Any, w: Any, k: Any) -> Any:
     """An image or its slopes at a place, corner by corner; walls count as 0."""
     value, gz, gy, gx = k[ZERO], k[ZERO], k[ZERO], k[ZERO]
@@ -551,7 +561,7 @@ def at_corners(image: Any, walls: Any, slopes: bool, place: Any, i: Any, scratch
     return value, gz, gy, gx
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def raised(value: Any, power: Any, zero: Any, one: Any) -> Any:  # pragma: no cover
     """sign(x) |x|^power."""
     if power == zero:
@@ -559,7 +569,7 @@ def raised(value: Any, power: Any, zero: Any, one: Any) -> Any:  # pragma: no co
     return value**power if value > zero else (-((-value) ** power) if value < zero else zero)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def apply_powers(scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """From the images to S, W and v; the powers 0 and 1 round nothing."""
     zero, one = k[ZERO], k[ONE]
@@ -590,7 +600,7 @@ def apply_powers(scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
                 scratch[BALLOON_SPEED, i] = raised(s, power, zero, one)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def copied(image: Any, first: Any, count: Any, row: Any, scratch: Any) -> None:  # pragma: no cover
     """A run of an image into a row; the whole segment at once where the row of the image has room for it."""
     if count == np.uint64(LANES):
@@ -601,7 +611,7 @@ def copied(image: Any, first: Any, count: Any, row: Any, scratch: Any) -> None: 
             scratch[row, i] = image[first + i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def subtracted(
     image: Any, ahead: Any, behind: Any, count: Any, factor: Any, row: Any, scratch: Any
 ) -> None:  # pragma: no cover
@@ -614,7 +624,7 @@ def subtracted(
             scratch[row, i] = factor * (image[ahead + i] - image[behind + i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def at_voxels_away_from_the_border(
     start: Any, lanes: Any, primary: Any, pull: Any, scratch: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
@@ -633,7 +643,7 @@ def at_voxels_away_from_the_border(
         scratch[VELOCITY + 2, i] = ix * (pull[right + i] - pull[left + i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def at_voxels(
     count: Any, lanes: Any, z: Any, y: Any, x: Any, primary: Any, edge: Any, pull: Any, scratch: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
@@ -672,7 +682,7 @@ def at_voxels(
             scratch[VELOCITY + 2, i] = ix * (pull[ahead] - pull[behind])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def bounds(lanes: Any, scratch: Any, k: Any) -> None:  # pragma: no cover
     """What each voxel asks of the time step."""
     root, squares, pulled = abs(k[BALLOON]) * k[RATE_ROOT], k[RATE_SQUARES], k[CONVECTION]
@@ -683,14 +693,14 @@ def bounds(lanes: Any, scratch: Any, k: Any) -> None:  # pragma: no cover
         scratch[BOUND, i] = bound + (along + abs(scratch[VELOCITY + 2, i]) * ix)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@woven
 def clamped(x: Any, low: Any, high: Any) -> Any:  # pragma: no cover
     """x between low and high; low where it is not a number."""
     x = x if x >= low else low
     return x if x <= high else high
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def places(
     u: Any, p: Any, lanes: Any, z: Any, y: Any, x: Any, scratch: Any, place: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
@@ -739,7 +749,7 @@ def places(
         place[i] = start + np.int64(bz) * plane + np.int64(by) * nx + np.int64(bx)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def gather(image: Any, place: Any, row: Any, lanes: Any, scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """Multilinear interpolation of an image at the places."""
     one = k[ONE]
@@ -763,14 +773,14 @@ def gather(image: Any, place: Any, row: Any, lanes: Any, scratch: Any, w: Any, k
         scratch[row, i] = (one - fz) * scratch[row, i] + fz * ((one - fy) * a + fy * b)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def line(image: Any, at: Any, j: Any, f: Any, one: Any) -> Any:  # pragma: no cover
     """Linear interpolation along x."""
     i = np.uint64(at)
     return (one - f) * image[i] + f * image[i + np.uint64(j)]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def line_slope(image: Any, at: Any, f: Any, one: Any) -> Any:  # pragma: no cover
     """Twice the central difference along x, interpolated along x."""
     i = np.uint64(at)
@@ -778,9 +788,28 @@ def line_slope(image: Any, at: Any, f: Any, one: Any) -> Any:  # pragma: no cove
     return (one - f) * (image[i + step] - image[i - step]) + f * (image[i + two] - image[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-def gather_slopes(image: Any, place: Any, scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
-    """Central differences of an image at the places, away from the border: interpolate first, then subtract."""
+@inlined
+def interpolated(image: Any, place: Any, i: Any, scratch: Any, w: Any, k: Any) -> Any:  # pragma: no cover
+    """What `gather` computes, at one place."""
+    one = k[ONE]
+    jz = np.int64(w[NY] * w[NX] if w[NZ] > 1 else 0)
+    jy, jx = np.int64(w[NX] if w[NY] > 1 else 0), np.int64(1 if w[NX] > 1 else 0)
+    fz, fy, fx = scratch[PART, i], scratch[PART + 1, i], scratch[PART + 2, i]
+    at = place[i]
+    value = (one - fy) * line(image, at, jx, fx, one) + fy * line(image, at + jy, jx, fx, one)
+    if jz == 0:
+        return value
+    at += jz
+    above = (one - fy) * line(image, at, jx, fx, one) + fy * line(image, at + jy, jx, fx, one)
+    return (one - fz) * value + fz * above
+
+
+@inlined
+def gather_slopes(image: Any, place: Any, values: Any, scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
+    """Central differences of an image at the places, away from the border: interpolate first, then subtract.
+
+    With `values` also what `gather` computes, which needs no more to be read.
+    """
     zero, one, half = k[ZERO], k[ONE], k[HALF]
     jz = np.int64(w[NY] * w[NX] if w[NZ] > 1 else 0)
     jy, jx = np.int64(w[NX] if w[NY] > 1 else 0), np.int64(1 if w[NX] > 1 else 0)
@@ -788,12 +817,15 @@ def gather_slopes(image: Any, place: Any, scratch: Any, w: Any, k: Any) -> None:
     for i in range(LANES):
         if scratch[MASK, i] == zero or scratch[AT_EDGE, i] > zero:
             scratch[VELOCITY, i] = scratch[VELOCITY + 1, i] = scratch[VELOCITY + 2, i] = zero
+            if values:
+                scratch[BALLOON_SPEED, i] = interpolated(image, place, i, scratch, w, k)
             continue
         fz, fy, fx = scratch[PART, i], scratch[PART + 1, i], scratch[PART + 2, i]
         hz, hy = one - fz, one - fy
         at = place[i]
         b, c = line(image, at, jx, fx, one), line(image, at + jy, jx, fx, one)
         gz = gy = gx = zero
+        value = hy * b + fy * c
         if jx:
             gx = hy * line_slope(image, at, fx, one) + fy * line_slope(image, at + jy, fx, one)
         if jy:
@@ -810,11 +842,15 @@ def gather_slopes(image: Any, place: Any, scratch: Any, w: Any, k: Any) -> None:
             under, over = at - jz, up + jz
             below = hy * line(image, under, jx, fx, one) + fy * line(image, under + jy, jx, fx, one)
             beyond = hy * line(image, over, jx, fx, one) + fy * line(image, over + jy, jx, fx, one)
-            gz = hz * ((hy * d + fy * e) - below) + fz * (beyond - (hy * b + fy * c))
+            over_z = hy * d + fy * e
+            gz = hz * (over_z - below) + fz * (beyond - value)
+            value = hz * value + fz * over_z
+        if values:
+            scratch[BALLOON_SPEED, i] = value
         scratch[VELOCITY, i], scratch[VELOCITY + 1, i], scratch[VELOCITY + 2, i] = iz * gz, iy * gy, ix * gx
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def flag_walls(place: Any, walls: Any, scratch: Any, w: Any, k: Any) -> Any:  # pragma: no cover
     """Flag the places of which a corner is a wall; whether there is one."""
     jz = np.int64(w[NY] * w[NX] if w[NZ] > 1 else 0)
@@ -830,7 +866,7 @@ def flag_walls(place: Any, walls: Any, scratch: Any, w: Any, k: Any) -> Any:  # 
     return found
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def at_fronts(
     count: Any,
     lanes: Any,
@@ -847,7 +883,12 @@ def at_fronts(
     # Each voxel by its own place: how it lies in a segment must not change a bit.
     zero = k[ZERO]
     beside_walls = w[WALLS] != 0 and flag_walls(place, walls, scratch, w, k)
-    gather(primary, place, BALLOON_SPEED, lanes, scratch, w, k)
+    if w[ONE_IMAGE]:
+        gather_slopes(primary, place, True, scratch, w, k)
+    else:
+        gather(primary, place, BALLOON_SPEED, lanes, scratch, w, k)
+        if w[PULL]:
+            gather_slopes(pull, place, False, scratch, w, k)
     if w[IMAGES]:
         gather(edge, place, EDGE, lanes, scratch, w, k)
     if beside_walls:
@@ -860,7 +901,6 @@ def at_fronts(
         for i in range(LANES):
             scratch[EDGE, i] = scratch[BALLOON_SPEED, i]
     if w[PULL]:
-        gather_slopes(pull, place, scratch, w, k)
         for i in range(count):
             by_corners = scratch[AT_EDGE, i] > zero or (beside_walls and scratch[IN_WALL, i] > zero)
             if by_corners and scratch[MASK, i] > zero:
@@ -868,7 +908,7 @@ def at_fronts(
                 scratch[VELOCITY, i], scratch[VELOCITY + 1, i], scratch[VELOCITY + 2, i] = gz, gy, gx
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def read_speeds(
     u: Any,
     p: Any,
@@ -907,7 +947,7 @@ def read_speeds(
 # --- the terms of the equation and the measures of the front ---------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def slopes_and_measures(u: Any, p: Any, lanes: Any, scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """D0 u, |Du|, the share of each voxel inside, and the front in it."""
     zero, one, half, shift, delta2 = k[ZERO], k[ONE], k[HALF], k[SHIFT], k[DELTA2]
@@ -936,7 +976,7 @@ def slopes_and_measures(u: Any, p: Any, lanes: Any, scratch: Any, w: Any, k: Any
         scratch[NORM, i] = np.sqrt(gz * gz + gy * gy + gx * gx + delta2)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def quotient_curvature(u: Any, p: Any, lanes: Any, scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """K from the quotient of second differences, clamped; at a peak from the Laplacian."""
     zero, two, half, eps, flat, limit = k[ZERO], k[TWO], k[HALF], k[EPS], k[FLAT], k[BEND_LIMIT]
@@ -968,7 +1008,7 @@ def quotient_curvature(u: Any, p: Any, lanes: Any, scratch: Any, w: Any, k: Any)
         scratch[BEND, i] = peak if norm < flat else sloping
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def direction(u: Any, q: Any, s: Any, h: Any, w: Any, k: Any) -> Any:  # pragma: no cover
     """D0 u along one axis (stride s, 1/h) over |Du| + eps, at one voxel."""
     half = k[HALF]
@@ -980,7 +1020,7 @@ def direction(u: Any, q: Any, s: Any, h: Any, w: Any, k: Any) -> Any:  # pragma:
     return half * h * (u[q + s] - u[q - s]) / norm if norm > k[ZERO] else k[ZERO]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def nested_curvature(
     u: Any, p: Any, z: Any, y: Any, x: Any, count: Any, scratch: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
@@ -1002,7 +1042,7 @@ def nested_curvature(
         scratch[BEND, i] = kappa if w[GRADIENT] == NONE else kappa * scratch[NORM, i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def upwind_norms(u: Any, p: Any, lanes: Any, scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """The growing and the shrinking norm; which one counts is decided by the sign of the speed."""
     zero, half = k[ZERO], k[HALF]
@@ -1033,7 +1073,7 @@ def upwind_norms(u: Any, p: Any, lanes: Any, scratch: Any, w: Any, k: Any) -> No
         scratch[SHRINKING, i] = np.sqrt(shrinking)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def rates(u: Any, p: Any, r: Any, lanes: Any, rate: Any, scratch: Any, w: Any, k: Any) -> None:  # pragma: no cover
     """u_t of a segment from what is in scratch."""
     zero, one = k[ZERO], k[ONE]
@@ -1058,7 +1098,7 @@ def rates(u: Any, p: Any, r: Any, lanes: Any, rate: Any, scratch: Any, w: Any, k
         rate[r + i] = total if inside > zero else zero
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inlined
 def mask_of_band(u: Any, p: Any, count: Any, scratch: Any, k: Any) -> None:  # pragma: no cover
     """1 where a voxel lies in the band, else 0."""
     zero, one, width = k[ZERO], k[ONE], k[WIDTH]
@@ -1068,7 +1108,7 @@ def mask_of_band(u: Any, p: Any, count: Any, scratch: Any, k: Any) -> None:  # p
         scratch[MASK, i] = one if abs(u[p + i]) < width else zero
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def look(
     first: int,
     last: int,
@@ -1134,7 +1174,7 @@ def look(
         sums[part, MAX_RATE] = largest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def free_voxels(
     segments: Any,
     bits: Any,
@@ -1175,7 +1215,7 @@ def free_voxels(
 # every label was seen (Jacobi), then written.
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@woven
 def number_beside(z: Any, y: Any, s: Any, w: Any) -> Any:  # pragma: no cover
     """The number of a segment of another box; -1 where it has none there."""
     if z < 0 or z >= w[NZ] or y < 0 or y >= w[NY] or s < 0 or s >= w[ROW_SEGMENTS]:
@@ -1183,7 +1223,7 @@ def number_beside(z: Any, y: Any, s: Any, w: Any) -> Any:  # pragma: no cover
     return (z * w[NY] + y) * w[ROW_SEGMENTS] + s
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def count_beside(
     segments: Any, shift: Any, their_bits: Any, their_inside: Any, their_w: Any, place: Any, filled: int
 ) -> int:  # pragma: no cover
@@ -1200,7 +1240,7 @@ def count_beside(
     return filled
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def largest_beside(
     segments: Any, shift: Any, their_u: Any, their_origin: int, their_w: Any, place: Any, largest: Any
 ) -> None:  # pragma: no cover
@@ -1217,7 +1257,7 @@ def largest_beside(
             largest[row, i] = max(largest[row, i], their_u[p + i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def shared_ground(
     segments: Any, place: Any, u: Any, moved: Any, others: Any, resting: Any, values: Any, touched: Any, w: Any, k: Any
 ) -> None:  # pragma: no cover
@@ -1244,7 +1284,7 @@ def shared_ground(
         touched[row] = bits
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def write_shared(
     segments: Any, place: Any, moved: Any, values: Any, touched: Any, rows: Any, bits: Any, w: Any
 ) -> int:  # pragma: no cover
@@ -1266,7 +1306,7 @@ def write_shared(
     return count
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def contact(
     rows: Any,
     contacts: Any,

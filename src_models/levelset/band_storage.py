@@ -25,16 +25,19 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1, thread_name_prefix="level set")
 
 
+def cuts(count: int, threads: int) -> list[tuple[int, int]]:
+    """[0, count) in as many pieces as there are threads."""
+    return [(count * part // threads, count * (part + 1) // threads) for part in range(threads)]
+
+
 def shared(work: Callable[[int, int], Any], count: int, threads: int) -> list[Any]:
     """Do a pass over [0, count) in as many pieces as there are threads; what each piece returned, in order.
 
     A piece reads one buffer and writes its own part of another, so the number of threads changes nothing but the time.
     """
-    if threads < 2:
-        return [work(0, count)]
-    cuts = [count * part // threads for part in range(threads + 1)]
-    waiting = [_pool(threads).submit(work, a, b) for a, b in itertools.pairwise(cuts[1:])]
-    return [work(cuts[0], cuts[1]), *(piece.result() for piece in waiting)]
+    first, *others = cuts(count, threads)
+    waiting = [_pool(threads).submit(work, *piece) for piece in others]
+    return [work(*first), *(piece.result() for piece in waiting)]
 
 
 class BandStorage:
@@ -194,14 +197,34 @@ class BandStorage:
         """
         old = self.segments[: self.count]
         if numbers is not None:
-            kernels.mark(numbers, numbers.size, self.bits, self._marks, self.whole)
-        kernels.mark(old[:, kernels.NUMBER], self.count, self.bits, self._marks, self.whole)
+            self._mark(numbers)
+        self._mark(old[:, kernels.NUMBER])
         kernels.follow(self.segments, self.count, self._marks, self.u, self.other, self.whole)
-        count = kernels.marked(self._words)
-        if count > len(self.segments):
-            self.segments = np.zeros((count + count // 4, kernels.COLUMNS), np.int64)
-        self.count = count
-        kernels.collect(self._words, self._marks, self.segments, self.origin, self._box, self.whole)
+        size, threads = self._words.size, self.pieces(self.count)
+        counts = shared(lambda a, b: int(kernels.marked(a, b, self._words)), size, threads)
+        rows = list(itertools.accumulate(counts, initial=0))
+        self.count = rows[-1]
+        if self.count > len(self.segments):
+            self.segments = np.zeros((self.count + self.count // 4, kernels.COLUMNS), np.int64)
+        row_of = dict(zip((a for a, _ in cuts(size, threads)), rows, strict=False))
+
+        def work(first: int, last: int) -> NDArray[np.int64]:
+            box = np.zeros((3, 2), np.int64)
+            kernels.collect(
+                first, last, row_of[first], self._words, self._marks, self.segments, self.origin, box, self.whole
+            )
+            return box
+
+        boxes = np.array(shared(work, size, threads))
+        self._box = np.stack([boxes[..., 0].min(axis=0), boxes[..., 1].max(axis=0)], axis=1)
+
+    def _mark(self, numbers: NDArray[Any]) -> None:
+        # Two threads may write the same byte: both write a 1.
+        shared(
+            lambda a, b: kernels.mark(a, b, numbers, self.bits, self._marks, self.whole),
+            numbers.size,
+            self.pieces(numbers.size),
+        )
 
     def list_all(self) -> None:
         """Make the list from all bits of the array."""

@@ -190,12 +190,16 @@ def test_a_leak_is_taken_back_like_in_the_reference(lead):
     np.testing.assert_array_equal(ours.level_set, band[ours.iteration][0])
 
 
-def test_a_run_goes_on_after_a_roll_back_as_from_that_state():
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_run_goes_on_after_a_roll_back_as_from_that_state(threads, monkeypatch):
+    from src_models.levelset import band_storage
+
+    monkeypatch.setattr(band_storage, "WORTH_SHARING", 10)
     speed, start = leaking_chamber()
     p = LevelSetParameters(speed="region", guard="off", auto_stop=False, steps=40)
     images = speed_images(as_image(speed, (1.0, 1.0)), (1.0, 1.0), with_range(as_image(speed, (1.0, 1.0)), p), speed)
     u = redistanced(np.where(start, 4.0, -4.0).astype(np.float32), (1.0, 1.0), 4.0, 2)
-    straight, wandering = (BandEngine(u, (1.0, 1.0), 4.0) for _ in range(2))
+    straight, wandering = (BandEngine(u, (1.0, 1.0), 4.0, threads=threads) for _ in range(2))
     for engine in (straight, wandering):
         engine.set_problem(images, p)
         for _ in range(5):
@@ -231,6 +235,7 @@ def test_threads_change_no_bit(threads, monkeypatch):
         assert looks[0] == looks[1]
         for engine in engines:
             engine.step(p.cfl / looks[0].largest_rate, True)
+        assert engines[0].changed_box() == engines[1].changed_box()
     np.testing.assert_array_equal(engines[0].level_set(), engines[1].level_set())
 
 
