@@ -1,0 +1,1 @@
+"""Prediction: windows, streaming export, rescue from lack of memory, and what follows it."""

@@ -1,0 +1,54 @@
+"""How images are brought to what a network was trained on; kept in the plan of a training and in the card of a model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Normalisation = Literal["ct", "zscore", "nonorm", "rescale_to_0_1", "rgb_to_0_1"]
+
+
+class ChannelStatistics(BaseModel):
+    """Intensities inside the labels over all training cases, each case of equal weight."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    median: float
+    std: float
+    minimum: float
+    maximum: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class Channel(BaseModel):
+    """One input channel."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "image"
+    normalisation: Normalisation = "zscore"
+    statistics: ChannelStatistics | None = None
+
+
+class Preprocessing(BaseModel):
+    """Crop to the nonzero part, normalise each channel, resample: in this order.
+
+    `spacing` is the target in `unit` per array axis (z, y, x) of the image; None leaves voxels as they are, as for
+    pictures without a size. `axis_order` brings the axes into the order of the network: coarsest first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: tuple[Channel, ...] = (Channel(),)
+    spacing: tuple[float, ...] | None = None
+    unit: Literal["mm", "px"] = "mm"
+    axis_order: tuple[int, ...] | None = None
+    crop_to_nonzero: bool = True
+    use_mask_for_norm: bool = False
+    order_image: int = Field(3, ge=0, le=5)
+    order_labels: int = Field(1, ge=0, le=5)
+    order_logits: int = Field(1, ge=0, le=5)
+    keep_slice_distance: bool = Field(False, description="A 2D network on volumes: slices keep their distance.")

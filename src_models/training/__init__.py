@@ -1,0 +1,1 @@
+"""Training: cases and folds, the plan, augmentation, losses, the loop and its checkpoints."""

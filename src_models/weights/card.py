@@ -1,0 +1,80 @@
+"""The card of a model: all that is needed to use it rightly, and to know what it is worth."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from src_models.preprocessing.parameters import Preprocessing
+from src_models.record import RESEARCH_USE
+
+CARD_SCHEMA = 1
+
+
+class Label(BaseModel):
+    """One class of the output. `value` is the number in a label image; `channel` that of the logits.
+
+    With a sigmoid head each label is a region: `members` are the label values it is the union of, in the order in
+    which regions are painted over each other.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    value: int
+    channel: int
+    colour: str | None = None
+    members: tuple[int, ...] = ()
+
+
+class TrainingData(BaseModel):
+    """What a model was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    patients: int | None = None
+    cases: int | None = None
+    citation: str = ""
+    licence: str = ""
+    source: str = ""
+
+
+class ModelCard(BaseModel):
+    """Card of a model; stored as JSON beside its safetensors file, same stem.
+
+    `network` is `Network.config`. `patch` is the window in voxels of the resampled image, `stride` the network's.
+    `metrics` holds the figures of unseen patients: one row per fold or set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_number: int = CARD_SCHEMA
+    name: str
+    version: str = "1"
+    changelog: str = ""
+    task: str = ""
+    intended_use: str = RESEARCH_USE
+    modality: str = ""
+    network: dict[str, Any]
+    ndim: Literal[2, 3]
+    preprocessing: Preprocessing
+    patch: tuple[int, ...]
+    labels: tuple[Label, ...]
+    head: Literal["softmax", "sigmoid"] = "softmax"
+    mirror_axes: tuple[int, ...] = Field((), description="Axes along which mirroring was used in training.")
+    inference: dict[str, Any] = Field(default_factory=dict)
+    training_data: TrainingData = TrainingData()
+    weights_licence: str = ""
+    fold: str = ""
+    seed: int | None = None
+    budget: str = ""
+    plan_hash: str = ""
+    metrics: tuple[dict[str, Any], ...] = ()
+    metrics_note: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    created: str = ""
+    parents: tuple[str, ...] = ()
+    sha256: str = ""
+    size_bytes: int = 0
