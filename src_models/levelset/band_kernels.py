@@ -13,6 +13,7 @@ file of a function changes, but not when that of a function it calls does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from numba import njit
 # Nothing is allocated here, so nothing is counted: to count references, atomically and in turn with other threads, cost
 # a third of a step.
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
-kernel = njit(**_OPTIONS)
-inlined = njit(forceinline=True, **_OPTIONS)
-woven = njit(inline="always", **_OPTIONS)
+kernel: Callable[[Any], Any] = njit(**_OPTIONS)
+inlined: Callable[[Any], Any] = njit(forceinline=True, **_OPTIONS)
+woven: Callable[[Any], Any] = njit(inline="always", **_OPTIONS)
 
 LANES = 16
 PAD = 2

@@ -1,1 +1,1 @@
-"""From a volume to what a network sees, and back: normalisation, resampling, cropping; the same in training and prediction."""
+"""From a volume to what a network sees, and back; the same in training and in prediction."""

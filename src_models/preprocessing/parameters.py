@@ -1,4 +1,4 @@
-"""How images are brought to what a network was trained on; kept in the plan of a training and in the card of a model."""
+"""How images are brought to what a network was trained on; kept in a training plan and in the card of a model."""
 
 from __future__ import annotations
 
