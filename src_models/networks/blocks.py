@@ -142,8 +142,12 @@ def pool_with_indices(x: Tensor, factor: int = 2) -> tuple[Tensor, Tensor]:
     values, places : Tensor of shape (B, C, *coarse spatial)
         `places` counts inside the window, last axis fastest; the first of equal values wins.
     """
-    windows = _windows(x, factor)
-    values, places = windows.max(-1)
+    pool = functional.max_pool2d if x.ndim == 4 else functional.max_pool3d
+    values, flat = pool(x, factor, return_indices=True)
+    places = torch.zeros_like(flat)
+    for size, weight in zip(reversed(x.shape[2:]), (factor**k for k in range(x.ndim - 2)), strict=True):
+        places += flat % size % factor * weight
+        flat = flat // size
     return values, places
 
 
@@ -161,24 +165,15 @@ class Unpool(nn.Module):
 
     def __init__(self, factor: int = 2) -> None:
         super().__init__()
-        self.factor = factor
+        self.unpool_factor = factor
 
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
         """Values and places of shape (B, C, *coarse spatial) to a tensor of shape (B, C, *spatial)."""
-        ndim = x.ndim - 2
-        spread = x.new_zeros((*x.shape, self.factor**ndim)).scatter(-1, places.unsqueeze(-1), x.unsqueeze(-1))
-        spread = spread.reshape(*x.shape, *(self.factor,) * ndim)
+        ndim, factor = x.ndim - 2, self.unpool_factor
+        spread = x.new_zeros((*x.shape, factor**ndim)).scatter(-1, places.unsqueeze(-1), x.unsqueeze(-1))
+        spread = spread.reshape(*x.shape, *(factor,) * ndim)
         order = [0, 1, *(axis for d in range(ndim) for axis in (2 + d, 2 + ndim + d))]
-        return spread.permute(order).reshape(*x.shape[:2], *(n * self.factor for n in x.shape[2:]))
-
-
-def _windows(x: Tensor, factor: int) -> Tensor:
-    """(B, C, *spatial) to (B, C, *coarse spatial, voxels of a window)."""
-    ndim = x.ndim - 2
-    coarse = [n // factor for n in x.shape[2:]]
-    split = x.reshape(*x.shape[:2], *(part for n in coarse for part in (n, factor)))
-    order = [0, 1, *range(2, 2 + 2 * ndim, 2), *range(3, 3 + 2 * ndim, 2)]
-    return split.permute(order).reshape(*x.shape[:2], *coarse, factor**ndim)
+        return spread.permute(order).reshape(*x.shape[:2], *(n * factor for n in x.shape[2:]))
 
 
 class ConvNormAct(nn.Module):
@@ -266,8 +261,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of shape (B, outputs, *spatial / stride)."""
-        result: Tensor = self.act(self.conv2(self.conv1(x)) + self.skip(x))
-        return result
+        shortcut: Tensor = self.skip(x)
+        result: Tensor = self.conv2(self.conv1(x))
+        result += shortcut
+        finished: Tensor = self.act(result)
+        return finished
 
 
 class Up(nn.Module):
