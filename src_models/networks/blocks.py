@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src_models.networks.network import pad_far
+from src_models.networks.unpool import Unpool, pool_with_indices
 
 NormKind = Literal["instance", "batch", "none"]
 ActivationKind = Literal["relu", "leaky"]
@@ -125,55 +126,6 @@ def interpolate(x: Tensor, factor: Widths, kind: Literal["linear", "nearest"]) -
 def crop_to(x: Tensor, size: Sequence[int]) -> Tensor:
     """The first `size` voxels of each spatial axis of x of shape (B, C, *spatial)."""
     return x[(slice(None), slice(None), *(slice(0, n) for n in size))]
-
-
-def pool_with_indices(x: Tensor, factor: int = 2) -> tuple[Tensor, Tensor]:
-    """Max pool over disjoint windows, and where in its window each largest value stood.
-
-    Parameters
-    ----------
-    x : Tensor of shape (B, C, *spatial)
-        Sizes are multiples of the factor.
-    factor : int
-        Width of a window along every axis.
-
-    Returns
-    -------
-    values, places : Tensor of shape (B, C, *coarse spatial)
-        `places` counts inside the window, last axis fastest; the first of equal values wins.
-    """
-    pool = functional.max_pool2d if x.ndim == 4 else functional.max_pool3d
-    values, flat = pool(x, factor, return_indices=True)
-    places = torch.zeros_like(flat)
-    for size, weight in zip(reversed(x.shape[2:]), (factor**k for k in range(x.ndim - 2)), strict=True):
-        places += flat % size % factor * weight
-        flat = flat // size
-    return values, places
-
-
-class Unpool(nn.Module):
-    """Puts each value back where `pool_with_indices` took it from; zero elsewhere.
-
-    Windows are disjoint, so each target is written once: the result does not depend on an order of writing and exists
-    on every device.
-
-    Parameters
-    ----------
-    factor : int
-        Width of a window along every axis.
-    """
-
-    def __init__(self, factor: int = 2) -> None:
-        super().__init__()
-        self.unpool_factor = factor
-
-    def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        """Values and places of shape (B, C, *coarse spatial) to a tensor of shape (B, C, *spatial)."""
-        ndim, factor = x.ndim - 2, self.unpool_factor
-        spread = x.new_zeros((*x.shape, factor**ndim)).scatter(-1, places.unsqueeze(-1), x.unsqueeze(-1))
-        spread = spread.reshape(*x.shape, *(factor,) * ndim)
-        order = [0, 1, *(axis for d in range(ndim) for axis in (2 + d, 2 + ndim + d))]
-        return spread.permute(order).reshape(*x.shape[:2], *(n * factor for n in x.shape[2:]))
 
 
 class ConvNormAct(nn.Module):
