@@ -14,7 +14,7 @@ from src_models.weights.card import Label, ModelCard, TrainingData
 
 def small_network(seed: int = 0, **options: Any) -> Network:
     torch.manual_seed(seed)
-    return build("unet", in_channels=1, num_classes=2, ndim=2, **({"depth": 2, "base": 4} | options))
+    return build("unet", in_channels=1, num_classes=2, ndim=2, **({"depth": 2, "base_width": 4} | options))
 
 
 def card_for(network: Network, **changes: Any) -> ModelCard:

@@ -123,7 +123,7 @@ def _not_safetensors(path: Path) -> None:
         (_change_card(schema_number=99), "weights-schema"),
         (_change_card(colour="red"), "weights-card"),
         (_change_card(sha256=""), "weights-no-hash"),
-        (_change_card(network=small_network(base=8).config), "weights-network"),
+        (_change_card(network=small_network(base_width=8).config), "weights-network"),
         (_change_card(network=small_network(depth=3).config), "weights-network"),
         (_change_card(network={"name": "os.system"}), "network-config"),
         (_change_card(network=small_network().config | {"name": "no-such"}), "network-name"),
@@ -141,7 +141,7 @@ def test_damaged_and_foreign_models_are_refused_in_one_sentence(
 
 def test_a_described_giant_is_refused_before_it_is_built(saved: Path) -> None:
     giant = small_network().config
-    giant["options"] = giant["options"] | {"base": 4096}
+    giant["options"] = giant["options"] | {"base_width": 4096}
     _change_card(network=giant)(saved)
     with pytest.raises(LsnetError, match=r"another network|must be|less than"):
         store.load(saved)
@@ -154,9 +154,7 @@ def test_saving_replaces_only_when_asked_and_keeps_the_old_model_otherwise(saved
         store.save(other, card_for(other), saved)
     assert {path.name: path.read_bytes() for path in saved.parent.iterdir()} == before
     store.save(other, card_for(other), saved, overwrite=True)
-    assert torch.equal(
-        next(iter(store.load(saved).network.parameters())), next(iter(other.parameters()))
-    )
+    assert torch.equal(next(iter(store.load(saved).network.parameters())), next(iter(other.parameters())))
     assert sorted(path.name for path in saved.parent.iterdir()) == sorted(before)
 
 
@@ -200,7 +198,7 @@ def test_a_second_name_that_cannot_be_given_brings_the_first_file_back(saved: Pa
 
 def test_the_card_must_describe_the_network_that_is_saved(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another network"):
-        store.save(small_network(base=8), card_for(small_network()), tmp_path)
+        store.save(small_network(base_width=8), card_for(small_network()), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
