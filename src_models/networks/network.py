@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from src_models.errors import InputError
 
-Head = str
+Head = Literal["softmax", "sigmoid"]
 """``"softmax"``: K classes, background among them; ``"sigmoid"``: one channel per region."""
 
 
@@ -23,7 +23,7 @@ class NetworkOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    head: str = "softmax"
+    head: Head = "softmax"
 
 
 @dataclass(frozen=True)
