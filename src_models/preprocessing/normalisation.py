@@ -97,7 +97,7 @@ def _normalised(image: NDArray[Any], channel: Channel, mask: NDArray[np.bool_] |
         return values / np.float32(255)
     if channel.normalisation == "rescale_to_0_1":
         low, high = values.min(), values.max()
-        return (values - low) / np.maximum(high - low, np.float32(_SMALLEST_STD))
+        return (values - low) / np.float32(max(float(high - low), _SMALLEST_STD))
     inside = values if mask is None else values[mask]
     if inside.size == 0:
         return values

@@ -99,7 +99,7 @@ def test_float_labels_are_taken_where_they_are_whole_and_refused_where_they_are_
         Volume(whole * 0.5, image.grid, stored_order=image.stored_order),
         overwrite=True,
     )
-    with pytest.raises(FileError, match="case0.*fractions"):
+    with pytest.raises(FileError, match=r"case0.*fractions"):
         open_data_set(pairs)
 
 
