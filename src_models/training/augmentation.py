@@ -119,7 +119,7 @@ class Augmenter:
         x, y = place(image, labels, low, patch, changes)
         x = change_values(x, changes, rng)
         if changes.flips:
-            x = np.ascontiguousarray(np.flip(x, [axis + 1 for axis in changes.flips]))
+            x = np.ascontiguousarray(np.flip(x, tuple(axis + 1 for axis in changes.flips)))
             y = np.ascontiguousarray(np.flip(y, changes.flips))
         if self.masked:
             x[:, y < 0] = 0

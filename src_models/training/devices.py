@@ -39,7 +39,7 @@ class Outputs(nn.Module):
 
 @dataclass(eq=False)
 class Devices:
-    """This process among those that train together.
+    """One process among those that train together.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ def open_devices(device: str = "auto", precision: Precision = "fp32", *, unused_
         Where there is no such device or precision.
     """
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     kind, number = _device(device)
     chosen = _precision(precision, kind)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.training.label_targets import Targets
 from src_models.training.sampling import Sample, Sampler
-from src_models.training.targets import Targets
 
 AHEAD = 2
 """Batches that are made before they are asked for."""
@@ -75,9 +75,9 @@ def batches(
     ahead = iter(steps)
     try:
         while True:
-            while len(waiting) < AHEAD and (step := next(ahead, None)) is not None:
-                numbers = sample_numbers(step, sampler.batch, rank, world)
-                waiting.append((step, [pool.submit(sampler.sample, k) for k in numbers]))
+            while len(waiting) < AHEAD and (coming := next(ahead, None)) is not None:
+                numbers = sample_numbers(coming, sampler.batch, rank, world)
+                waiting.append((coming, [pool.submit(sampler.sample, k) for k in numbers]))
             if not waiting:
                 return
             step, parts = waiting.popleft()

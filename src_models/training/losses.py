@@ -195,7 +195,7 @@ def supervised_loss(
     """
     if weights is None or not output.aux:
         return loss(output.logits, target, add)
-    total = weights[0] * loss(output.logits, target, add)
+    total: Tensor = weights[0] * loss(output.logits, target, add)
     for weight, logits in zip(weights[1:], output.aux, strict=True):
         if weight:
             total = total + weight * loss(logits, coarser(target, logits.shape[2:]), add)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.preprocessing.prepare import prepare as prepare_image
+from src_models.preprocessing.prepare import prepare_labels
 from src_models.progress import Progress
-from src_models.preprocessing.normalisation import normalise
 from src_models.training.case import Case
+from src_models.training.label_targets import foreground_classes
 from src_models.training.plan import Configuration, TrainingPlan
 from src_models.training.sampling import PreparedCase, foreground_places
-from src_models.training.targets import foreground_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,6 @@ def prepare(
     configuration: Configuration,
     training: Sequence[Case],
     validation: Sequence[Case],
-    cache: Path | None = None,
 ) -> Generator[Progress, None, Prepared]:
     """Read and preprocess the cases of a fold.
 
@@ -40,8 +39,6 @@ def prepare(
         What is trained.
     training, validation : sequence of Case
         Of the fold.
-    cache : Path, optional
-        A folder for preprocessed cases that are larger than the memory.
 
     Yields
     ------
@@ -63,6 +60,9 @@ def prepare(
 
 def _prepared(plan: TrainingPlan, configuration: Configuration, case: Case) -> PreparedCase:
     volume, segmentation = case.read()
-    image = normalise(volume.array, configuration.preprocessing.channels)
-    labels: NDArray[np.integer] = np.ascontiguousarray(segmentation.labels.astype(np.int16))
-    return PreparedCase(case.id, image, labels, foreground_places(labels, foreground_classes(plan)))
+    preprocessing = configuration.preprocessing
+    image = prepare_image(volume.array, volume.grid.spacing, preprocessing)
+    labels: NDArray[np.integer] = prepare_labels(segmentation.labels, image, preprocessing).astype(np.int16)
+    return PreparedCase(
+        case.id, image.array, labels, foreground_places(labels, foreground_classes(plan)), image.way, case
+    )

@@ -16,7 +16,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.preprocessing.prepare import Way
 from src_models.training.augmentation import Augmenter
+from src_models.training.case import Case
 from src_models.training.spatial import cut
 
 Stream = Literal["training", "validation", "order", "start"]
@@ -45,12 +47,18 @@ class PreparedCase:
         Values of the data; `spatial.OUTSIDE` outside its nonzero part.
     places : mapping of int to ndarray of int32, shape (n, ndim)
         Voxels of each label to cut samples around; see `foreground_places`.
+    way : Way or None
+        Back to the image; None where the image is prepared already.
+    source : Case or None
+        Where the labels on the image's own grid are read from.
     """
 
     id: str
     image: NDArray[np.float32]
     labels: NDArray[np.integer]
     places: Mapping[int, NDArray[np.int32]] = field(default_factory=dict)
+    way: Way | None = None
+    source: Case | None = None
 
 
 def foreground_places(labels: NDArray[np.integer], wanted: Mapping[int, Sequence[int]]) -> dict[int, NDArray[np.int32]]:

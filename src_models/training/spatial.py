@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-OUTSIDE = -1
-"""Label outside the nonzero part of an image, and outside the image: background."""
+from src_models.preprocessing.cropping import OUTSIDE
+
 MOST_LABELS = 6
 """With more labels in a patch each voxel takes the nearest one: a map for each would take too long."""
 

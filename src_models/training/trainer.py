@@ -169,7 +169,8 @@ class Trainer:
         self.network.eval()
         logits = self._outputs(batch).logits
         target = torch.from_numpy(batch.target).to(logits.device)
-        return self.devices.add(class_counts(logits, target, self.plan.head))
+        found = decided(logits, self.plan.head)
+        return self.devices.add(class_counts(found, target, self.plan.head, logits.shape[1]))
 
     def _outputs(self, batch: Batch) -> NetOutput:
         image = torch.from_numpy(batch.image).to(self.devices.device, non_blocking=True)
@@ -263,24 +264,30 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
-def class_counts(logits: Tensor, target: Tensor, head: str) -> Tensor:
-    """Voxels per foreground class: in both, predicted, true; shape (3, K).
+def decided(logits: Tensor, head: str) -> Tensor:
+    """What a network says: the channel of each voxel (B, *spatial), or under a sigmoid head 0 or 1 per region."""
+    return (logits > 0).to(torch.int8) if head == "sigmoid" else logits.argmax(1)
+
+
+def class_counts(found: Tensor, target: Tensor, head: str, channels: int) -> Tensor:
+    """Voxels per foreground class: in both, found, true; shape (3, classes).
 
     Parameters
     ----------
-    logits : Tensor of shape (B, K, *spatial)
-        Of the network.
+    found : Tensor
+        Of `decided`.
     target : Tensor
-        See `SegmentationLoss`.
+        Of the same shape; see `SegmentationLoss`.
     head : str
         ``"softmax"`` or ``"sigmoid"``.
+    channels : int
+        Of the network.
     """
-    axes = (0, *range(2, logits.ndim))
+    known = target >= 0
     if head == "sigmoid":
-        known = target >= 0
-        predicted, true = (logits > 0) & known, (target > 0) & known
-    else:
-        channels = torch.arange(1, logits.shape[1], device=logits.device).view(1, -1, *(1,) * (logits.ndim - 2))
-        known = (target >= 0)[:, None]
-        predicted, true = (logits.argmax(1)[:, None] == channels) & known, target[:, None] == channels
-    return torch.stack([part.sum(axes).double() for part in (predicted & true, predicted, true)])
+        axes = (0, *range(2, target.ndim))
+        parts = ((found > 0) & (target > 0), (found > 0) & known, target > 0)
+        return torch.stack([part.sum(axes).double() for part in parts])
+    pairs = [((found == c) & known, target == c) for c in range(1, channels)]
+    rows = [[(there & true).sum(), there.sum(), true.sum()] for there, true in pairs]
+    return torch.stack([torch.stack(row) for row in rows], 1).double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_models.networks.network import Network
+from src_models.preprocessing.prepare import logits_back, restore
 from src_models.progress import Progress
+from src_models.training.label_targets import Targets
 from src_models.training.sampling import PreparedCase
-from src_models.training.targets import Targets
-from src_models.training.trainer import class_counts
+from src_models.training.trainer import class_counts, decided
 
 
 @dataclass(frozen=True)
@@ -80,23 +82,32 @@ class Validation:
         Foreground classes in the order of their channels.
     groups : mapping of str to str
         Case to patient.
+    order_logits : int
+        Of the interpolation on the way back.
     """
 
     patch: tuple[int, ...]
     targets: Targets
     names: tuple[str, ...]
     groups: Mapping[str, str]
+    order_logits: int = 1
 
     def score(self, network: Network, case: PreparedCase, device: torch.device) -> CaseScore:
-        """The score of one case on the grid of the network."""
-        logits = predict_logits(network, case.image, self.patch, device)
-        target = torch.from_numpy(self.targets(case.labels[None]))
-        right, predicted, true = class_counts(logits[None], target, self.targets.head).long().tolist()
-        return CaseScore(
-            case.id,
-            self.groups.get(case.id, case.id),
-            *(dict(zip(self.names, counts, strict=True)) for counts in (right, predicted, true)),
-        )
+        """The score of one case, on the grid of its image."""
+        logits: Any = predict_logits(network, case.image, self.patch, device)
+        labels: NDArray[np.integer] = case.labels
+        head = self.targets.head
+        if case.way is None or case.source is None:
+            found = decided(logits[None], head)
+        else:
+            cropped = decided(logits_back(logits, case.way, order=self.order_logits)[None], head)
+            found = torch.from_numpy(restore(cropped[0].numpy(), case.way))[None]
+            labels = case.source.segmentation().labels
+        target = torch.from_numpy(np.ascontiguousarray(self.targets(labels[None])))
+        counts = class_counts(found, target, head, network.num_classes).long().tolist()
+        group = self.groups.get(case.id, case.id)
+        right, predicted, true = (dict(zip(self.names, row, strict=True)) for row in counts)
+        return CaseScore(case.id, group, right, predicted, true)
 
     def run(
         self, network: Network, cases: Sequence[PreparedCase], device: torch.device

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.errors import InputError
+from src_models.preprocessing.cropping import OUTSIDE
 from src_models.training.losses import IGNORED
 from src_models.training.plan import TrainingPlan
-from src_models.training.spatial import OUTSIDE
 
 
 @dataclass(frozen=True, eq=False)
