@@ -14,6 +14,7 @@ from src_models.errors import LsnetError
 _COMMANDS = {
     "evolve": "grow a contour from seeds until it rests at the border",
     "fit": "learn the weights of the equation from accepted masks",
+    "train": "train a network on a folder of images and labels",
     "info": "say what a file holds: size, voxels, place in the patient, or how a result was made",
     "demo": "grow a contour over the liver of the CT that comes with this program",
     "replay": "make a result again from its record and say whether it is the same",

@@ -39,6 +39,7 @@ def default_plan(
     epochs: int | None = None,
     iterations: int | None = None,
     options: dict[str, Any] | None = None,
+    modality: str = "",
 ) -> TrainingPlan:
     """A plan for a data set.
 
@@ -58,6 +59,8 @@ def default_plan(
     patch, batch, epochs, iterations, options
         Of the configuration and the network, in place of the defaults; an epoch sees as many samples as there are
         cases to train on.
+    modality : str
+        For the card, such as "CT".
 
     Raises
     ------
@@ -97,7 +100,8 @@ def default_plan(
     )
     slices = sum(shape[0] if dims < own else 1 for shape in shapes) * (4 if folds else 5) // 5
     return TrainingPlan(
-        data_name=data.name,
+        data_name=data.about.name or data.name,
+        modality=modality,
         labels=data.labels,
         head=data.head,
         ignore_label=data.ignore_label,

@@ -114,7 +114,6 @@ def make_card(
         row: dict[str, Any] = {"fold": fold, "cases": len(scores), "patients": len(patients)}
         row |= {f"dice_{name}": round(value, 6) for name, value in dice.items()}
         metrics = (row | {"dice": round(float(np.mean(list(dice.values()))), 6)},)
-    trained = trainer.identity["cases"][0]
     done = "" if trainer.epoch >= plan.epochs else f" (stopped after {trainer.epoch})"
     return ModelCard(
         name=f"{network.name}-{data}-{chosen.name}",
