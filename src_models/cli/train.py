@@ -7,7 +7,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from src_models.cli import report
@@ -105,9 +106,8 @@ def _write_plan(arguments: argparse.Namespace, plan: Any) -> int:
     path = arguments.out / PLAN
     write_text(path, plan.model_dump_json(indent=1) + "\n")
     if arguments.json:
-        report.write_json(
-            {"event": "result", "plan": str(path), **plan.model_dump(mode="json", exclude={"fingerprint"})}
-        )
+        content = plan.model_dump(mode="json", exclude={"fingerprint"})
+        report.write_json({"event": "result", "plan": str(path), **content})
         return 0
     lines = [f"Saved the plan {path}."]
     for each in plan.configurations:
@@ -132,7 +132,7 @@ def drive(
         Obey lines on the standard input.
     """
     orders = _listening() if listen else None
-    with _memory(), report.watch_job(json_lines, "training") as show, interrupts(True) as interrupted:
+    with enough_memory(), report.watch_job(json_lines, "training") as show, interrupts(True) as interrupted:
         while True:
             try:
                 progress = next(work)
@@ -188,15 +188,14 @@ def _going_on(orders: queue.SimpleQueue[str], json_lines: bool) -> bool:
     return True
 
 
-class _memory:
-    """Turns a lack of memory into one sentence."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or not _is_memory(error):
-            return
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn a lack of memory into one sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
         raise DeviceError(
             "memory-training",
             "There is not enough memory for this training",

@@ -173,7 +173,8 @@ def read_plan(path: Path) -> TrainingPlan:
     try:
         if path.stat().st_size > LARGEST_PLAN:
             raise FileError("plan-size", f"{path.name} is not read", "it is larger than 64 MB", "")
-        return TrainingPlan.model_validate_json(path.read_bytes())
+        found: TrainingPlan = TrainingPlan.model_validate_json(path.read_bytes())
+        return found
     except OSError as error:
         raise FileError("plan-unreadable", f"{path.name} cannot be read", error.strerror or "", "") from error
     except ValidationError as error:

@@ -327,7 +327,8 @@ class _Run:
         step, steps = trainer.position.step, trainer.steps
         epochs = trainer.plan.epochs
         numbers = [f"{name} {values[key]:.4g}" for name, key in _SHOWN if key in values]
-        parts = [f"epoch {min(trainer.epoch + 1, epochs)} of {epochs}", *numbers, clock.left(steps)]
+        epoch = trainer.epoch if row is not None else min(trainer.epoch + 1, epochs)
+        parts = [f"epoch {epoch} of {epochs}", *numbers, clock.left(steps)]
         return TrainingProgress(
             phase=phase,
             fraction=step / steps,

@@ -128,7 +128,8 @@ def dice_loss(sums: DiceSums, add: Add = alone, *, batch: bool = False) -> Tenso
     """1 - mean D over classes, and over samples unless `batch`: then D is one of the whole batch."""
     if batch:
         both, predicted, true = add(torch.stack([sums.both.sum(0), sums.predicted.sum(0), sums.true.sum(0)]))
-        return 1 - ((2 * both + SMOOTH) / (predicted + true + SMOOTH)).mean()
+        score: Tensor = ((2 * both + SMOOTH) / (predicted + true + SMOOTH)).mean()
+        return 1 - score
     d = (2 * sums.both + SMOOTH) / (sums.predicted + sums.true + SMOOTH)
     return 1 - _mean(d.sum(), d.numel(), add)
 
