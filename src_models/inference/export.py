@@ -147,9 +147,10 @@ class Export:
         self._maps, self._classes, self._targets = maps, classes, targets
         self._kept: Tensor | None = None
         self._first = 0
+        self._found = False
         self.done = 0
         """Planes of the image that are finished."""
-        self.largest = -math.inf
+        self.largest = 0.0
         """Largest probability of any class but background."""
 
     @property
@@ -175,6 +176,7 @@ class Export:
         (int, int)
             First and last + 1 of the planes of the image that were finished by them.
         """
+        self._look(planes)
         held = planes if self._kept is None else torch.cat([self._kept, planes], 1)
         along, began = self._maps[0], self.done
         known = self._first + held.shape[1]
@@ -186,6 +188,19 @@ class Export:
         self._kept = held[:, keep - self._first :].clone() if keep < known else None
         self._first = min(keep, known)
         return began, stop
+
+    def _look(self, planes: Tensor) -> None:
+        """Note the largest foreground probability, for the sentence about an empty result."""
+        if self._found or planes.shape[1] == 0:
+            return
+        logits = planes[: self._classes.count]
+        if self._classes.head == "softmax":
+            logits = logits.log_softmax(0)[1:] if len(logits) > 1 else logits.log_softmax(0)
+            self.largest = max(self.largest, float(logits.max().exp()))
+        else:
+            self.largest = max(self.largest, float(torch.sigmoid(logits.max())))
+        # above one half it has won somewhere: the sentence is not needed, nor the work
+        self._found = self.largest > 0.5
 
     def _interpolated(self, held: Tensor, began: int, stop: int) -> Iterator[tuple[int, Tensor]]:
         """Planes of the image with all channels, from those of the network."""

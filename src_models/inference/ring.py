@@ -51,6 +51,11 @@ class Ring:
         self.start = start
 
     @property
+    def device(self) -> torch.device:
+        """Where the sums lie."""
+        return self._sums.device
+
+    @property
     def nbytes(self) -> int:
         """Memory of the sums and weights."""
         return (self._sums.numel() + self._weights.numel()) * 4
