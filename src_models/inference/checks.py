@@ -60,32 +60,6 @@ def as_channels(image: NDArray[Any], card: ModelCard, spatial: int) -> NDArray[A
     return channels
 
 
-def without_nan(channels: NDArray[Any], choice: str) -> tuple[NDArray[Any], list[str]]:
-    """The image with finite values alone, and what to say about it.
-
-    Raises
-    ------
-    InputError
-        Where some are not finite and `choice` is ``"refuse"``.
-    """
-    if channels.dtype.kind != "f":
-        return channels, []
-    wrong = ~np.isfinite(channels)
-    count = int(wrong.sum())
-    if count == 0:
-        return channels, []
-    if choice == "refuse" or count == wrong.size:
-        raise InputError(
-            "image-nan",
-            f"{count} voxel{'s' if count != 1 else ''} of the image {'are' if count != 1 else 'is'} not a number",
-            "infinite or missing values",
-            "Repair the image, or predict with nan fill (--nan fill), which takes the smallest value in their place.",
-        )
-    filled = channels.copy()
-    filled[wrong] = channels[~wrong].min()
-    return filled, [f"{count} values that are not numbers were replaced by the smallest value of the image."]
-
-
 def warnings_for(
     card: ModelCard,
     shape: Sequence[int],
@@ -132,6 +106,10 @@ def _of_the_geometry(card: ModelCard, shape: Sequence[int], spacing: Sequence[fl
             f"Voxel sizes of the image are in {unit}, those of the model in {card.preprocessing.unit}: "
             "the size of structures cannot be matched."
         )
+    order = card.preprocessing.axis_order
+    if order is not None and len(order) == ndim:
+        spacing = [spacing[axis] for axis in order]
+    # the last axes: a 2D network takes the planes of a volume
     apart = [max(h / t, t / h) for h, t in zip(spacing[::-1], target[::-1], strict=False)]
     if max(apart) > FAR and not card.preprocessing.keep_slice_distance:
         mine, theirs = (" x ".join(f"{h:.3g}" for h in sizes) for sizes in (spacing, target))

@@ -13,18 +13,21 @@ from numpy.typing import NDArray
 
 from src_models.errors import InputError
 from src_models.geometry import check_spacing
-from src_models.inference.checks import as_channels, warnings_for, without_nan
+from src_models.inference.checks import as_channels, warnings_for
 from src_models.inference.export import Classes, Export, Targets
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import Interrupted, Passes, choose_device, choose_precision
 from src_models.inference.prediction import Prediction, PredictionProgress
-from src_models.inference.prepared import Layout, crop_box, lay_out, prepare
+from src_models.inference.prepared import Layout, lay_out, preprocessing_for
 from src_models.inference.sweep import Sweep, Tiling, body_limit
+from src_models.preprocessing.checks import NanRule, constant
+from src_models.preprocessing.prepare import prepare
 from src_models.record import Record, Source, content_hash, versions
 from src_models.weights.model import Model
 
 TASK = "predict"
 """The task of the records."""
+NAN_RULES: dict[str, NanRule] = {"refuse": "error", "fill": "fill"}
 
 
 def predict(
@@ -174,10 +177,11 @@ class _Job:
         self.notes = warnings_for(
             self.card, channels.shape[1:], spacing, image=channels, unit=unit, value_unit=value_unit
         )
-        channels, said = without_nan(channels, parameters.nan)
-        self.notes += said
-        if self.spatial == 2:
-            channels, spacing = channels[:, None], (spacing[0], *spacing)
+        self.own_spacing = spacing
+        if self.spatial == 2 and self.card.ndim == 3:
+            # one plane as thick as the network expects: it becomes a window by padding
+            through = 1.0 if self.card.preprocessing.spacing is None else self.card.preprocessing.spacing[0]
+            channels, spacing = channels[:, None], (through, *spacing)
         self.channels, self.spacing = channels, spacing
         self.classes = Classes(self.card.labels, self.card.head)
         self.began = time.perf_counter()
@@ -187,21 +191,25 @@ class _Job:
         passes = self._passes(device, interrupt)
         self.classes = replace(self.classes, extras=passes.extras)
         self.passes = passes
-        box = crop_box(self.channels, self.card.preprocessing.crop_to_nonzero)
-        layout = lay_out(self.channels.shape[1:], box, self.spacing, self.card, self.parameters.window)
-        self.arrays = self._made(layout)
+        self.shape = (1,) * (4 - self.channels.ndim) + self.channels.shape[1:]
+        self.arrays = self._made()
         yield self._report("prepare", 0.0, "Preparing the image", notes=tuple(self.notes))
-        if not any(np.ptp(channel) for channel in self.channels):
+        # missing values are reported before a constant rest is
+        preprocessing = preprocessing_for(self.card, self.channels.ndim - 1)
+        prepared = prepare(self.channels, self.spacing, preprocessing, nan=NAN_RULES[self.parameters.nan])
+        self.notes += prepared.notes
+        if constant(prepared.array):
             self.notes.append("The image holds one value only: everything is background.")
             return self._result("done", None)
-        data = prepare(self.channels, layout, self.card.preprocessing)
+        layout = lay_out(prepared.way, self.card, self.parameters.window)
+        data = layout.padded_input(prepared.array)
         passes.precision = choose_precision(self.parameters.precision, device, self._probe(data, layout))
         views = [layout.view(extra) for extra in self.arrays.extras]
         targets = Targets(
             layout.view(self.arrays.labels),
-            None if self.arrays.probabilities is None else layout.view(self.arrays.probabilities),  # type: ignore[arg-type]
-            None if self.arrays.entropy is None else layout.view(self.arrays.entropy),  # type: ignore[arg-type]
-            views,  # type: ignore[arg-type]
+            None if self.arrays.probabilities is None else layout.view(self.arrays.probabilities),
+            None if self.arrays.entropy is None else layout.view(self.arrays.entropy),
+            views,
         )
         sweep = Sweep(
             data,
@@ -224,7 +232,7 @@ class _Job:
                     tile=step.tile,
                     tiles=step.tiles,
                     seconds_left=step.seconds_left,
-                    axis=max(0, layout.order[0] - (3 - self.spatial)),
+                    axis=max(0, layout.axes[0] - (3 - self.spatial)),
                     slab=self._slab(layout, step.slab),
                     result=lambda: self._result("partial", sweep),
                 )
@@ -260,8 +268,8 @@ class _Job:
             self.notes.append("There is one fold and no mirroring: the disagreement is 0 everywhere.")
         return passes
 
-    def _made(self, layout: Layout) -> _Arrays:
-        shape, wanted = layout.shape, self.parameters
+    def _made(self) -> _Arrays:
+        shape, wanted = self.shape, self.parameters
         count = self.classes.count
 
         def empty(*lead: int) -> NDArray[np.float16]:
@@ -297,7 +305,7 @@ class _Job:
     def _slab(self, layout: Layout, slab: tuple[int, int] | None) -> tuple[int, int] | None:
         if slab is None:
             return None
-        first = layout.box[layout.order[0]].start
+        first = layout.box[0].start
         return slab[0] + first, slab[1] + first
 
     def _report(self, phase: str, fraction: float, message: str, **more: Any) -> PredictionProgress:
@@ -348,7 +356,7 @@ class _Job:
                 content_hash=content_hash(self.image),
                 shape=self.image.shape,
                 dtype=self.image.dtype.str,
-                spacing=self.spacing[3 - self.spatial :],
+                spacing=self.own_spacing,
             ),
             result={"voxels": {str(n): int(c) for n, c in zip(numbers, counts, strict=True) if n}, **ran},
             versions=versions("torch"),
