@@ -1,0 +1,201 @@
+"""Resampling as nnU-Net does it, by one small matrix per axis: order 3 for images, 1 per label, 1 for logits.
+
+Interpolation on a rectangular grid is separable: the prefilter of the spline, the half-pixel centres and the edges that
+are repeated all go into one matrix per axis, which is made once. The result is scikit-image's ``resize(mode="edge",
+anti_aliasing=False)`` to rounding, on any device. Where voxels are much longer along one axis, slices are resampled in
+their plane and taken as they are along that axis (`separate_axis`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+ANISOTROPY = 3.0
+"""Voxels longer than this many times their shortest side are not interpolated along their longest side."""
+
+AnyArray = TypeVar("AnyArray", bound=Any)
+"""A numpy array or a torch tensor."""
+
+
+def new_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
+    """The number of voxels per axis at another spacing: round(spacing / target x size), at least 1."""
+    return tuple(max(1, round(h / t * n)) for n, h, t in zip(shape, spacing, target, strict=True))
+
+
+def separate_axis(current: Sequence[float], target: Sequence[float]) -> int | None:
+    """The axis along which slices are not interpolated; None where the axes are alike.
+
+    Parameters
+    ----------
+    current, target : sequence of float
+        Spacing of the array, and the one it is brought to.
+
+    Returns
+    -------
+    int or None
+        The coarsest axis of the current spacing where its largest exceeds its smallest more than 3 times, else that of
+        the target; None also where two axes tie as the coarsest.
+    """
+    for spacing in (current, target):
+        coarsest = max(spacing)
+        if coarsest / min(spacing) > ANISOTROPY:
+            axes = [axis for axis, h in enumerate(spacing) if h == coarsest]
+            return axes[0] if len(axes) == 1 and len(spacing) > 1 else None
+    return None
+
+
+def resample(array: AnyArray, shape: Sequence[int], *, order: int, axis: int | None = None) -> AnyArray:
+    """Resample the last axes of an array to another shape.
+
+    Parameters
+    ----------
+    array : ndarray or Tensor of shape (..., *spatial), float
+        Leading axes, such as channels, are treated one by one. float64 and float32 stay what they are.
+    shape : sequence of int
+        The new spatial shape.
+    order : int
+        Of the spline: 0 nearest, 1 linear, 3 cubic.
+    axis : int, optional
+        Spatial axis along which slices are taken as they are: order 0 there, and each slice by itself in its plane.
+
+    Returns
+    -------
+    ndarray or Tensor
+        Within the range of the input (of each slice, with `axis`): splines of higher order would overshoot.
+
+    Notes
+    -----
+    Centres of voxels lie at half-integers, the edge is repeated, nothing is smoothed before sizes shrink.
+    """
+    lead = array.ndim - len(shape)
+    sizes = tuple(array.shape[lead:])
+    if sizes == tuple(shape):
+        return array
+    plane = [k for k in range(len(shape)) if k != axis and sizes[k] != shape[k]]
+    if plane:
+        inner = tuple(lead + k for k in range(len(shape)) if k != axis)
+        low, high = _range(array, inner) if order > 1 else (None, None)
+        # The axis that shrinks most comes first: less is left to do for the others.
+        for k in sorted(plane, key=lambda k: shape[k] / sizes[k]):
+            array = along_axis(array, lead + k, shape[k], order)
+        if low is not None:
+            array = array.clip(low, high)
+    if axis is not None and sizes[axis] != shape[axis]:
+        array = along_axis(array, lead + axis, shape[axis], 0)
+    return array
+
+
+def resample_labels(
+    labels: NDArray[Any], shape: Sequence[int], *, order: int = 1, axis: int | None = None
+) -> NDArray[Any]:
+    """Resample a label image: each label by itself, as a mask that is cut at one half.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (z, y, x) or (y, x), integer
+        Any values, negative ones too.
+    shape : sequence of int
+        The new shape.
+    order : int
+        Of the spline; 0 takes the nearest voxel.
+    axis : int, optional
+        As in `resample`.
+
+    Returns
+    -------
+    ndarray
+        Of the same type. Where no label reaches one half it is 0; where two do, the higher one stands.
+    """
+    if labels.shape == tuple(shape):
+        return labels
+    if order == 0:
+        return resample(labels, shape, order=0, axis=axis)
+    result = np.zeros(tuple(shape), labels.dtype)
+    values = np.unique(labels)
+    for value in values:
+        if value == 0 and values[0] == 0:
+            continue
+        result[resample((labels == value).astype(np.float64), shape, order=order, axis=axis) >= 0.5] = value
+    return result
+
+
+def along_axis(array: AnyArray, axis: int, size: int, order: int) -> AnyArray:
+    """Resample one axis of an array or tensor; without the clip to its range."""
+    count = int(array.shape[axis])
+    if order == 0:
+        return _take(array, nearest(count, size), axis)
+    if order == 1:
+        lower, weight = linear(count, size)
+        upper = np.minimum(lower + 1, count - 1)
+        ends = tuple(size if k == axis else 1 for k in range(array.ndim))
+        share = _like(weight.reshape(ends), array)
+        return _take(array, lower, axis) * (1 - share) + _take(array, upper, axis) * share
+    matrix = _like(spline(count, size, order), array)
+    before, after = int(np.prod(array.shape[:axis])), int(np.prod(array.shape[axis + 1 :]))
+    # One product of matrices where the axis is the last: a batch of tiny ones would be slow.
+    moved = array.reshape(before, count) @ matrix.T if after == 1 else matrix @ array.reshape(before, count, after)
+    return moved.reshape((*array.shape[:axis], size, *array.shape[axis + 1 :]))
+
+
+def centres(count: int, size: int) -> NDArray[np.float64]:
+    """Where the centres of `size` voxels lie among `count` voxels that fill the same length."""
+    return (count / size) * (np.arange(size) + 0.5) - 0.5
+
+
+@lru_cache(maxsize=256)
+def nearest(count: int, size: int) -> NDArray[np.intp]:
+    """Index of the nearest of `count` voxels for each of `size` voxels."""
+    return np.clip(np.floor(centres(count, size) + 0.5).astype(np.intp), 0, count - 1)
+
+
+@lru_cache(maxsize=256)
+def linear(count: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The lower of two neighbours, and the share of the upper one, for each of `size` voxels."""
+    place = np.clip(centres(count, size), 0, count - 1)
+    lower = np.minimum(np.floor(place).astype(np.intp), max(count - 2, 0))
+    return lower, place - lower
+
+
+@lru_cache(maxsize=64)
+def spline(count: int, size: int, order: int) -> NDArray[np.float64]:
+    """The matrix of shape (size, count) that resamples one axis by a spline, its prefilter included.
+
+    Made by resampling every unit vector, so that edges are treated as SciPy treats them.
+    """
+    from scipy.ndimage import zoom
+
+    result: NDArray[np.float64] = zoom(np.eye(count), (size / count, 1), order=order, mode="nearest", grid_mode=True)
+    # Along the second axis nothing is resampled; what rounding leaves there is far below the rest.
+    result[np.abs(result) < 1e-15] = 0
+    return result
+
+
+def _range(array: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    if _is_tensor(array):
+        return array.amin(axes, keepdim=True), array.amax(axes, keepdim=True)
+    return array.min(axis=axes, keepdims=True), array.max(axis=axes, keepdims=True)
+
+
+def _take(array: Any, index: NDArray[np.intp], axis: int) -> Any:
+    if _is_tensor(array):
+        import torch
+
+        return array.index_select(axis, torch.from_numpy(index).to(array.device))
+    return np.take(array, index, axis=axis)
+
+
+def _like(numbers: NDArray[np.float64], array: Any) -> Any:
+    if _is_tensor(array):
+        import torch
+
+        return torch.from_numpy(numbers).to(device=array.device, dtype=array.dtype)
+    return numbers.astype(array.dtype, copy=False)
+
+
+def _is_tensor(array: Any) -> bool:
+    return type(array).__module__.partition(".")[0] == "torch"
