@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +16,14 @@ from src_models.errors import InputError
 from src_models.geometry import check_spacing
 from src_models.inference.checks import as_channels, warnings_for
 from src_models.inference.export import Classes, Export, Targets
+from src_models.inference.memory import MemoryForecast, check_limit, foresee
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import Interrupted, Passes, choose_device, choose_precision
 from src_models.inference.prediction import Prediction, PredictionProgress
-from src_models.inference.prepared import Layout, lay_out, preprocessing_for
-from src_models.inference.sweep import Sweep, Tiling, body_limit
+from src_models.inference.prepared import Layout, lay_out, preprocessing_for, uncropped
+from src_models.inference.sweep import Sweep, Tiling, body_limit, lay_windows
 from src_models.preprocessing.checks import NanRule, constant
+from src_models.preprocessing.parameters import Preprocessing
 from src_models.preprocessing.prepare import prepare
 from src_models.record import Record, Source, content_hash, versions
 from src_models.weights.model import Model
@@ -183,6 +186,7 @@ class _Job:
             through = 1.0 if self.card.preprocessing.spacing is None else self.card.preprocessing.spacing[0]
             channels, spacing = channels[:, None], (through, *spacing)
         self.channels, self.spacing = channels, spacing
+        self.shape = (1,) * (4 - channels.ndim) + channels.shape[1:]
         self.classes = Classes(self.card.labels, self.card.head)
         self.began = time.perf_counter()
 
@@ -191,32 +195,34 @@ class _Job:
         passes = self._passes(device, interrupt)
         self.classes = replace(self.classes, extras=passes.extras)
         self.passes = passes
-        self.shape = (1,) * (4 - self.channels.ndim) + self.channels.shape[1:]
-        self.arrays = self._made()
-        yield self._report("prepare", 0.0, "Preparing the image", notes=tuple(self.notes))
-        # missing values are reported before a constant rest is
         preprocessing = preprocessing_for(self.card, self.channels.ndim - 1)
+        tiling = self._tiling()
+        forecast = self._forecast(preprocessing, tiling)
+        check_limit(forecast, self.parameters.max_memory)
+        self.peak = forecast.peak
+        self.arrays = self._made()
+        yield self._report(
+            "prepare",
+            0.0,
+            forecast.sentence,
+            notes=tuple(self.notes),
+            values={"peak_memory_gb": forecast.peak / 1e9},
+        )
         prepared = prepare(self.channels, self.spacing, preprocessing, nan=NAN_RULES[self.parameters.nan])
         self.notes += prepared.notes
         if constant(prepared.array):
             self.notes.append("The image holds one value only: everything is background.")
             return self._result("done", None)
-        layout = lay_out(prepared.way, self.card, self.parameters.window)
+        layout = lay_out(prepared.way, self.card, self.parameters.window, pad=tiling.halo is None)
         data = layout.padded_input(prepared.array)
+        del prepared
         passes.precision = choose_precision(self.parameters.precision, device, self._probe(data, layout))
-        views = [layout.view(extra) for extra in self.arrays.extras]
-        targets = Targets(
-            layout.view(self.arrays.labels),
-            None if self.arrays.probabilities is None else layout.view(self.arrays.probabilities),
-            None if self.arrays.entropy is None else layout.view(self.arrays.entropy),
-            views,
-        )
         sweep = Sweep(
             data,
             layout,
             passes,
-            Tiling(self.parameters.step),
-            Export(layout.maps, self.classes, targets),
+            tiling,
+            Export(layout.maps, self.classes, self._targets(layout)),
             self.parameters.skip,
             self._dark(),
         )
@@ -287,6 +293,55 @@ class _Job:
             [empty() for _ in range(self.classes.extras)],
         )
 
+    def _targets(self, layout: Layout) -> Targets:
+        """The arrays in the order of the sweep; what is written there is written in them."""
+        arrays = self.arrays
+        return Targets(
+            layout.view(arrays.labels),
+            None if arrays.probabilities is None else layout.view(arrays.probabilities),
+            None if arrays.entropy is None else layout.view(arrays.entropy),
+            [layout.view(extra) for extra in arrays.extras],
+        )
+
+    def _tiling(self) -> Tiling:
+        """Overlapping windows; or exact tiles, where no network looks at the whole window."""
+        wanted, networks = self.parameters, self.passes.networks
+        if wanted.tile == "auto":
+            return Tiling(wanted.step)
+        if not all(network.norm_free for network in networks):
+            self.notes.append(
+                "This network is normalised over its window, so no tiles are exact: windows of the training overlap."
+            )
+            return Tiling(wanted.step)
+        reaches = [network.receptive_field().reach for network in networks]
+        halo = tuple(
+            (max(r[k][0] for r in reaches), max(r[k][1] for r in reaches)) for k in range(self.card.ndim)
+        )
+        return Tiling(wanted.step, halo, networks[0].stride)
+
+    def _forecast(self, preprocessing: Preprocessing, tiling: Tiling) -> MemoryForecast:
+        """From sizes alone; the crop is not known yet, so without one."""
+        way = uncropped(self.channels.shape[1:], self.spacing, preprocessing)
+        layout = lay_out(way, self.card, self.parameters.window, pad=tiling.halo is None)
+        groups = lay_windows(layout, layout.patch, tiling)
+        largest = max(
+            (window for group in groups for window in group),
+            key=lambda window: math.prod(part.stop - part.start for part in window.read),
+        )
+        sides = [largest.read[k].stop - largest.read[k].start for k in layout.network_order][3 - self.card.ndim :]
+        inside = self.passes.networks[0].forecast(sides).activations_bytes
+        return foresee(
+            layout,
+            groups,
+            self.parameters,
+            channels=len(self.channels),
+            classes=self.classes.count,
+            extras=self.classes.extras,
+            label_bytes=self.classes.dtype.itemsize,
+            network_bytes=inside,
+            shape=self.shape,
+        )
+
     def _probe(self, data: torch.Tensor, layout: Layout) -> Callable[[torch.dtype], object]:
         def one(kind: torch.dtype) -> object:
             self.passes.precision = kind
@@ -341,7 +396,9 @@ class _Job:
 
     def _record(self, status: str, sweep: Sweep | None, notes: list[str]) -> Record:
         numbers, counts = np.unique(self.arrays.labels, return_counts=True)
-        ran = {} if sweep is None else {"windows": sweep.computed, "skipped": sweep.skipped, "rescues": sweep.rescues}
+        ran: dict[str, Any] = {} if sweep is None else {"windows": sweep.computed, "skipped": sweep.skipped, "rescues": sweep.rescues}
+        if sweep is not None and sweep.seam is not None:
+            ran["seam_difference"] = round(sweep.seam, 6)
         return Record(
             task=TASK,
             status=status,
@@ -358,7 +415,7 @@ class _Job:
                 dtype=self.image.dtype.str,
                 spacing=self.own_spacing,
             ),
-            result={"voxels": {str(n): int(c) for n, c in zip(numbers, counts, strict=True) if n}, **ran},
+            result={"peak_memory_bytes": self.peak, "voxels": {str(n): int(c) for n, c in zip(numbers, counts, strict=True) if n}, **ran},
             versions=versions("torch"),
             device=str(self.passes.device),
             dtype=str(self.passes.precision).removeprefix("torch."),

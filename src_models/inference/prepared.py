@@ -16,7 +16,8 @@ from torch import Tensor
 
 from src_models.inference.export import AxisMap
 from src_models.preprocessing.parameters import Preprocessing
-from src_models.preprocessing.prepare import Way
+from src_models.preprocessing.prepare import Way, axis_order_of, target_spacing
+from src_models.preprocessing.resampling import new_shape
 from src_models.weights.card import ModelCard
 
 
@@ -73,7 +74,7 @@ class Layout:
         return data
 
 
-def lay_out(way: Way, card: ModelCard, window: Sequence[int] | None = None) -> Layout:
+def lay_out(way: Way, card: ModelCard, window: Sequence[int] | None = None, *, pad: bool = True) -> Layout:
     """Where everything lies, from sizes alone.
 
     Parameters
@@ -84,6 +85,8 @@ def lay_out(way: Way, card: ModelCard, window: Sequence[int] | None = None) -> L
         Window and preprocessing.
     window : sequence of int, optional
         In place of the card's, per axis of the network's input, or one number for all.
+    pad : bool
+        Whether an image smaller than the window is padded to it; exact tiles see the image as the whole pass does.
     """
     flat = len(way.shape) == 2
     order = (0, *(axis + 1 for axis in way.axis_order)) if flat else way.axis_order
@@ -95,6 +98,8 @@ def lay_out(way: Way, card: ModelCard, window: Sequence[int] | None = None) -> L
     if len(size) == 1:
         size *= card.ndim
     patch = (1,) * (3 - len(size)) + size
+    if not pad:
+        patch = tuple(min(n, p) for n, p in zip(coarse, patch, strict=True))
     padded = tuple(max(n, p) for n, p in zip(coarse, patch, strict=True))
 
     def ring(axis: int) -> float:
@@ -122,3 +127,14 @@ def preprocessing_for(card: ModelCard, spatial: int) -> Preprocessing:
     axis_order = pre.axis_order if pre.axis_order is not None and len(pre.axis_order) == 2 else None
     spacing = None if pre.spacing is None else pre.spacing[-2:]
     return pre.model_copy(update={"spacing": spacing, "axis_order": axis_order})
+
+
+def uncropped(shape: Sequence[int], spacing: Sequence[float], preprocessing: Preprocessing) -> Way:
+    """How an image of a size is brought to the network when nothing is cropped away: the most that it can take."""
+    order = axis_order_of(preprocessing, len(shape))
+    turned = tuple(shape[axis] for axis in order)
+    own = tuple(float(spacing[axis]) for axis in order)
+    target = target_spacing(preprocessing, own)
+    resampled = new_shape(turned, own, target) if preprocessing.unit == "mm" else turned
+    box = tuple(slice(0, n) for n in turned)
+    return Way(tuple(shape), tuple(spacing), order, box, turned, resampled, own, target)

@@ -15,6 +15,7 @@ from src_models.inference.passes import Passes, free_memory, out_of_memory
 from src_models.inference.prepared import Layout
 from src_models.inference.ring import Ring
 from src_models.inference.windows import Window, exact, gaussian, overlapping
+from src_models.networks.network import softmax_or_sigmoid
 
 SMALLEST = 16
 """Voxels along the longest side of a window below which it is not halved any more."""
@@ -78,13 +79,12 @@ class Sweep:
     def __post_init__(self) -> None:
         self.patch = self.layout.patch
         self._host_ring = False
+        self.seam: float | None = None
+        self._neighbour: tuple[Window, Tensor] | None = None
 
     def groups(self) -> list[list[Window]]:
         """The windows, in groups that share their place along the swept axis."""
-        patch = [min(p, n) for p, n in zip(self.patch, self.layout.padded, strict=True)]
-        if self.tiling.halo is None:
-            return overlapping(self.layout.padded, patch, self.tiling.step)
-        return exact(self.layout.padded, patch, self.tiling.halo, self.tiling.stride)
+        return lay_windows(self.layout, self.patch, self.tiling)
 
     def run(self) -> Generator[SweepReport, None, None]:
         """Every window, with a rescue and another go at what is left where memory runs out.
@@ -174,6 +174,8 @@ class Sweep:
         values = self.passes(there)
         back = [order.index(axis) + 1 for axis in range(3)]
         values = values.permute(0, *back)
+        if self.seam is None and self.tiling.halo is None and not self.passes.networks[0].norm_free:
+            self._compare(window, values)
         ring.add(window.write, values[(slice(None), *window.inner)], weight)
 
     def _is_skipped(self, data: Tensor) -> bool:
@@ -186,25 +188,46 @@ class Sweep:
         return self.skip == "body" and self.dark is not None and bool((high <= self.dark).all())
 
     def _export(self, ring: Ring, stop: int) -> tuple[int, int] | None:
-        """Give the planes before `stop` to the export, without the padding."""
-        start = ring.start
-        planes = ring.advance(stop)
+        """Give the planes before `stop` to the export, a few at a time and without the padding."""
         before, coarse = self.layout.before, self.layout.coarse
-        low, high = max(start, before[0]), min(stop, before[0] + coarse[0])
-        if high <= low:
-            return None
+        low, high = max(ring.start, before[0]), min(stop, before[0] + coarse[0])
         inner = [slice(b, b + n) for b, n in zip(before[1:], coarse[1:], strict=True)]
-        began, ended = self.export.add(planes[(slice(None), slice(low - start, high - start), *inner)])
-        return (began, ended) if ended > began else None
+        began = self.export.done
+        for first in range(low, high, ring.chunk):
+            planes = ring.means(first, min(first + ring.chunk, high))
+            self.export.add(planes[(slice(None), slice(None), *inner)])
+        ring.advance(stop)
+        return (began, self.export.done) if self.export.done > began else None
+
+    def _compare(self, window: Window, values: Tensor) -> None:
+        """How far two neighbouring windows are apart where they overlap, for networks that look at the whole window."""
+        if self._neighbour is not None and self.seam is None:
+            other, before = self._neighbour
+            common = tuple(
+                slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(window.read, other.read, strict=True)
+            )
+            if all(part.stop > part.start for part in common):
+                shares = []
+                for each, logits in ((window, values), (other, before)):
+                    there = [slice(c.start - r.start, c.stop - r.start) for c, r in zip(common, each.read, strict=True)]
+                    shares.append(softmax_or_sigmoid(logits[(None, slice(None), *there)], self.passes.head))
+                self.seam = float((shares[0] - shares[1]).abs().mean())
+        self._neighbour = (window, values[: self.passes.networks[0].num_classes].clone())
+
+
+def lay_windows(layout: Layout, patch: Sequence[int], tiling: Tiling) -> list[list[Window]]:
+    """The windows of an image, in groups that share their place along the swept axis."""
+    size = [min(p, n) for p, n in zip(patch, layout.padded, strict=True)]
+    if tiling.halo is None:
+        return overlapping(layout.padded, size, tiling.step)
+    order = layout.network_order
+    back = [order.index(axis) for axis in range(3)]
+    lead = 3 - len(tiling.halo)
+    halo = (((0, 0),) * lead + tiling.halo)
+    stride = (1,) * lead + tuple(tiling.stride)
+    return exact(layout.padded, size, [halo[axis] for axis in back], [stride[axis] for axis in back])
 
 
 def body_limit(mean: float, std: float) -> float:
     """What -500 HU becomes under the ct normalisation."""
     return (BODY_HU - mean) / max(std, 1e-8)
-
-
-def as_halo(reach: Sequence[tuple[int, int]], order: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """The reach per axis of the network as halo per swept axis; a 2D network reaches over no plane."""
-    full = [(0, 0)] * (3 - len(reach)) + [tuple(part) for part in reach]
-    back = [order.index(axis) for axis in range(3)]
-    return tuple((int(full[axis][0]), int(full[axis][1])) for axis in back)
