@@ -174,8 +174,17 @@ def axis_order_of(preprocessing: Preprocessing, ndim: int) -> tuple[int, ...]:
     return order if order is not None and len(order) == ndim else tuple(range(ndim))
 
 
-def target_spacing(preprocessing: Preprocessing, own: Sequence[float]) -> tuple[float, ...]:
-    """The spacing an image is brought to; slices of a volume for a 2D network keep their distance.
+def target_spacing(preprocessing: Preprocessing, own: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
+    """The spacing an image is brought to, in the network's order; slices for a 2D network keep their distance.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        Its spacing is in the order of the image's axes.
+    own : sequence of float
+        Spacing of the image, in the network's order.
+    order : sequence of int
+        See `axis_order_of`.
 
     Raises
     ------
@@ -192,6 +201,9 @@ def target_spacing(preprocessing: Preprocessing, own: Sequence[float]) -> tuple[
             f"this one has {len(own)} axes",
             "Give a volume, or use a 2D network.",
         )
+    if len(wanted) == len(own):
+        return tuple(wanted[axis] for axis in order)
+    # In a slice the axes stay in order, so theirs is the image's and the network's alike.
     return (*own[: len(own) - len(wanted)], *wanted)
 
 
@@ -215,6 +227,6 @@ def _cropped(
         box = tuple(slice(0, n) for n in turned.shape[1:])
         mask = np.ones(turned.shape[1:], bool)
     cropped = turned.shape[1:]
-    target = target_spacing(preprocessing, own)
+    target = target_spacing(preprocessing, own, order)
     resampled = new_shape(cropped, own, target) if preprocessing.unit == "mm" else cropped
     return Way(shape, spacing, order, box, cropped, resampled, own, target), mask, turned, notes

@@ -37,6 +37,11 @@ def test_spacing_is_in_the_order_of_the_array():
         prepare(scan(), (5.0, 1.0), Preprocessing())
 
 
+def test_the_target_is_in_the_order_of_the_image_however_the_network_turns_it():
+    preprocessing = Preprocessing(spacing=(2.5, 2.0, 0.5), axis_order=(2, 0, 1))
+    assert prepare(scan(), (5.0, 1.0, 0.5), preprocessing).array.shape == (1, 11, 14, 8)
+
+
 def test_it_is_normalised_before_it_is_resampled():
     known = ChannelStatistics(
         mean=100, median=100, std=10, minimum=0, maximum=200, percentile_00_5=95, percentile_99_5=105
