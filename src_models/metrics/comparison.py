@@ -65,7 +65,13 @@ class Comparison:
 
     @classmethod
     def of(
-        cls, prediction: NDArray[Any], reference: NDArray[Any], spacing: Sequence[float], unit: Unit = "mm"
+        cls,
+        prediction: NDArray[Any],
+        reference: NDArray[Any],
+        spacing: Sequence[float],
+        unit: Unit = "mm",
+        *,
+        voxel_size: float | None = None,
     ) -> Comparison:
         """Compare two masks.
 
@@ -77,6 +83,8 @@ class Comparison:
             Per axis, in the order of the axes.
         unit : str
             Of the spacing: "mm", or "px" where the size of a voxel is not known.
+        voxel_size : float, optional
+            Of one voxel in unit^ndim, where it is not the product of the spacing because the axes are oblique.
 
         Raises
         ------
@@ -101,7 +109,7 @@ class Comparison:
         fp, fn = int(np.count_nonzero(p)) - tp, int(np.count_nonzero(r)) - tp
         box = bounding_box(p | r)
         inside = (slice(0, 0),) * p.ndim if box is None else box
-        voxel = math.prod(h)
+        voxel = math.prod(h) if voxel_size is None else voxel_size
         return cls(
             tp=tp,
             fp=fp,
