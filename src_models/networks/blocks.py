@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src_models.networks.network import pad_far
+from src_models.networks.unpool import Unpool, pool_with_indices
 
 NormKind = Literal["instance", "batch", "none"]
 ActivationKind = Literal["relu", "leaky"]
@@ -127,60 +128,6 @@ def crop_to(x: Tensor, size: Sequence[int]) -> Tensor:
     return x[(slice(None), slice(None), *(slice(0, n) for n in size))]
 
 
-def pool_with_indices(x: Tensor, factor: int = 2) -> tuple[Tensor, Tensor]:
-    """Max pool over disjoint windows, and where in its window each largest value stood.
-
-    Parameters
-    ----------
-    x : Tensor of shape (B, C, *spatial)
-        Sizes are multiples of the factor.
-    factor : int
-        Width of a window along every axis.
-
-    Returns
-    -------
-    values, places : Tensor of shape (B, C, *coarse spatial)
-        `places` counts inside the window, last axis fastest; the first of equal values wins.
-    """
-    windows = _windows(x, factor)
-    values, places = windows.max(-1)
-    return values, places
-
-
-class Unpool(nn.Module):
-    """Puts each value back where `pool_with_indices` took it from; zero elsewhere.
-
-    Windows are disjoint, so each target is written once: the result does not depend on an order of writing and exists
-    on every device.
-
-    Parameters
-    ----------
-    factor : int
-        Width of a window along every axis.
-    """
-
-    def __init__(self, factor: int = 2) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        """Values and places of shape (B, C, *coarse spatial) to a tensor of shape (B, C, *spatial)."""
-        ndim = x.ndim - 2
-        spread = x.new_zeros((*x.shape, self.factor**ndim)).scatter(-1, places.unsqueeze(-1), x.unsqueeze(-1))
-        spread = spread.reshape(*x.shape, *(self.factor,) * ndim)
-        order = [0, 1, *(axis for d in range(ndim) for axis in (2 + d, 2 + ndim + d))]
-        return spread.permute(order).reshape(*x.shape[:2], *(n * self.factor for n in x.shape[2:]))
-
-
-def _windows(x: Tensor, factor: int) -> Tensor:
-    """(B, C, *spatial) to (B, C, *coarse spatial, voxels of a window)."""
-    ndim = x.ndim - 2
-    coarse = [n // factor for n in x.shape[2:]]
-    split = x.reshape(*x.shape[:2], *(part for n in coarse for part in (n, factor)))
-    order = [0, 1, *range(2, 2 + 2 * ndim, 2), *range(3, 3 + 2 * ndim, 2)]
-    return split.permute(order).reshape(*x.shape[:2], *coarse, factor**ndim)
-
-
 class ConvNormAct(nn.Module):
     """Convolution, norm, activation, dropout.
 
@@ -266,8 +213,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of shape (B, outputs, *spatial / stride)."""
-        result: Tensor = self.act(self.conv2(self.conv1(x)) + self.skip(x))
-        return result
+        shortcut: Tensor = self.skip(x)
+        result: Tensor = self.conv2(self.conv1(x))
+        result += shortcut
+        finished: Tensor = self.act(result)
+        return finished
 
 
 class Up(nn.Module):
