@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+SEED_COLOUR = "#2ec4b6"
+"""Of what a person draws for us."""
+
 
 @dataclass(frozen=True)
 class Colours:

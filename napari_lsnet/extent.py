@@ -10,8 +10,8 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_lsnet.layers import LayerVolume, result_transform
-from napari_lsnet.levelset.request import whole_region
-from napari_lsnet.levelset.seeds import SEED_COLOUR
+from napari_lsnet.regions import whole_region
+from napari_lsnet.theme import SEED_COLOUR
 from napari_lsnet.transforms import aligned_matrix
 from src_models.errors import InputError
 

@@ -1,9 +1,9 @@
-"""A group of controls that folds away under its title."""
+"""How panels are divided: titles, lines of text, and groups that fold away under their title."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QToolButton, QVBoxLayout, QWidget
 
 
 class Section(QWidget):
@@ -38,3 +38,19 @@ class Section(QWidget):
     def _fold(self, is_open: bool) -> None:
         self.header.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
         self.content.setVisible(is_open)
+
+
+def section_title(text: str) -> QLabel:
+    """A bold line above a group of inputs."""
+    label = QLabel(text)
+    font = label.font()
+    font.setBold(True)
+    label.setFont(font)
+    return label
+
+
+def wrapped_line() -> QLabel:
+    """A line of text that may take two."""
+    label = QLabel()
+    label.setWordWrap(True)
+    return label
