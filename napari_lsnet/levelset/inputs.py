@@ -11,11 +11,11 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_lsnet.extent import ExtentChooser
 from napari_lsnet.image_input import ImageInput
 from napari_lsnet.layers import LayerVolume, region_for
-from napari_lsnet.levelset.picture import is_live
 from napari_lsnet.levelset.reading import read_request
 from napari_lsnet.levelset.request import Request
 from napari_lsnet.levelset.seeds import StartChooser
 from napari_lsnet.regions import boxed
+from napari_lsnet.roles import is_image
 from napari_lsnet.section import section_title
 from napari_lsnet.transforms import Region
 from src_models.errors import LsnetError
@@ -56,7 +56,7 @@ class Inputs(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._seeds: Any = None
-        self.image_input = ImageInput(viewer, _is_image, "The image that the contour follows")
+        self.image_input = ImageInput(viewer, is_image, "The image that the contour follows")
         self.image = self.image_input.combo
         self.start = StartChooser(viewer)
         self.extent = ExtentChooser(viewer)
@@ -163,9 +163,3 @@ class Inputs(QWidget):
                 self.elsewhere.emit()
             else:
                 self.moved.emit()
-
-
-def _is_image(layer: Any) -> bool:
-    from napari.layers import Image
-
-    return isinstance(layer, Image) and not is_live(layer)

@@ -218,7 +218,7 @@ def slice_of_speed(request: Request, box: tuple[slice, ...]) -> Generator[Progre
 def _is_labels(layer: Any) -> bool:
     from napari.layers import Labels
 
-    from napari_lsnet.levelset.picture import is_live
     from napari_lsnet.levelset.steering import steers
+    from napari_lsnet.roles import is_live
 
     return isinstance(layer, Labels) and not is_live(layer) and not steers(layer)

@@ -24,13 +24,14 @@ from napari_lsnet.levelset.engine_preparation import engine_preparation
 from napari_lsnet.levelset.inputs import Inputs
 from napari_lsnet.levelset.labels_request import LabelsRequest
 from napari_lsnet.levelset.learned_speed import SpeedSource, holds_strokes, with_speed
-from napari_lsnet.levelset.picture import is_live, is_step
+from napari_lsnet.levelset.picture import is_step
 from napari_lsnet.levelset.request import Frame, Request, memory_needed
 from napari_lsnet.levelset.run import run_of
 from napari_lsnet.levelset.scrubbing import Scrubbing
 from napari_lsnet.levelset.sharing import Sharing
 from napari_lsnet.levelset.speed_tools import SpeedTools
 from napari_lsnet.levelset.steering import Steering, steers
+from napari_lsnet.roles import is_live
 from napari_lsnet.section import Section, section_title, wrapped_line
 from src_models.errors import InputError, LsnetError
 from src_models.levelset.parameters import LevelSetParameters
