@@ -77,8 +77,13 @@ def refine(
     result = np.zeros_like(labels)
     notes: list[str] = []
     kept: list[int] = []
+    # no leak guard: the speed is below 0 wherever the network says no, and a tip that draws back looks like a leak
     parameters = LevelSetParameters(
-        speed="region", region="probability", curvature=neck / 2 / (labels.ndim - 1), balloon=1.0
+        speed="region",
+        region="probability",
+        curvature=neck / 2 / (labels.ndim - 1),
+        balloon=1.0,
+        leak_guard="off",
     )
     for position, number in enumerate(numbers):
         name = (names or {}).get(number, str(number))
