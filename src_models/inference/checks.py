@@ -106,10 +106,10 @@ def _of_the_geometry(card: ModelCard, shape: Sequence[int], spacing: Sequence[fl
             f"Voxel sizes of the image are in {unit}, those of the model in {card.preprocessing.unit}: "
             "the size of structures cannot be matched."
         )
-    order = card.preprocessing.axis_order
-    if order is not None and len(order) == ndim:
-        spacing = [spacing[axis] for axis in order]
-    # the last axes: a 2D network takes the planes of a volume
+    if ndim > len(target):
+        # a 2D network on a volume: the distance of slices does not matter to it
+        through = (card.preprocessing.axis_order or (0,))[0]
+        spacing = [h for axis, h in enumerate(spacing) if axis != through]
     apart = [max(h / t, t / h) for h, t in zip(spacing[::-1], target[::-1], strict=False)]
     if max(apart) > FAR and not card.preprocessing.keep_slice_distance:
         mine, theirs = (" x ".join(f"{h:.3g}" for h in sizes) for sizes in (spacing, target))

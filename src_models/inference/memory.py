@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from src_models.errors import DeviceError
+from src_models.inference.finishing import finishing_bytes, needs_probabilities
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.prepared import Layout
 from src_models.inference.ring import CHUNK, chunk_planes
@@ -36,6 +37,8 @@ class MemoryForecast:
         Planes on their way from the networks' grid to the image's.
     results : int
         Labels and what else was asked for.
+    finishing : int
+        What follows the networks: parts, CRF, level set.
     """
 
     preparation: int
@@ -44,12 +47,13 @@ class MemoryForecast:
     window: int
     slabs: int
     results: int
+    finishing: int = 0
 
     @property
     def peak(self) -> int:
         """Never exceeded."""
         running = self.image + self.sums + max(self.window, self.slabs)
-        return self.results + max(self.preparation, running) + WORKSPACE
+        return self.results + max(self.preparation, running, self.finishing) + WORKSPACE
 
     @property
     def sentence(self) -> str:
@@ -120,7 +124,7 @@ def foresee(
     planes = chunk_planes(lanes, layout.padded[1:])
     chunk = max(CHUNK, 4 * lanes * area * planes)
     fine_planes = 4 * lanes * fine[1] * fine[2]
-    per_voxel = label_bytes + 2 * (classes * parameters.probabilities + parameters.entropy + extras)
+    per_voxel = label_bytes + 2 * (classes * needs_probabilities(parameters) + parameters.entropy + extras)
     return MemoryForecast(
         preparation=preparation_bytes(
             channels, shape, [one.fine for one in layout.maps], [one.coarse for one in layout.maps]
@@ -130,6 +134,7 @@ def foresee(
         window=window,
         slabs=4 * chunk + 4 * fine_planes,
         results=math.prod(shape) * per_voxel,
+        finishing=math.prod(shape) * finishing_bytes(parameters, classes),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from src_models.errors import InputError
 from src_models.geometry import check_spacing
+from src_models.inference import finishing
 from src_models.inference.checks import as_channels, warnings_for
 from src_models.inference.export import Classes, Export, Targets
 from src_models.inference.memory import MemoryForecast, check_limit, foresee
@@ -244,7 +245,30 @@ class _Job:
                 )
         except Interrupted:
             return self._result("partial", sweep)
+        yield from self._finish()
         return self._result("done", sweep)
+
+    def _finish(self) -> Generator[PredictionProgress, None, None]:
+        """Everything that follows the networks, on finished labels."""
+        arrays, wanted = self.arrays, self.parameters
+        labels = self._flat(arrays.labels)
+        spacing = self.spacing[-labels.ndim :]
+        work = finishing.finish_labels(
+            labels,
+            None if arrays.probabilities is None else self._flat(arrays.probabilities),
+            self._flat(self.channels.reshape(len(self.channels), *self.shape)),
+            spacing,
+            self.card,
+            wanted,
+        )
+        while True:
+            try:
+                step = next(work)
+            except StopIteration as end:
+                labels[...], notes = end.value
+                self.notes += notes
+                return
+            yield self._report(step.phase, step.fraction, step.message)
 
     def _passes(self, device: torch.device, interrupt: Callable[[], bool] | None) -> Passes:
         wanted = self.parameters
@@ -282,7 +306,7 @@ class _Job:
             return np.zeros((*lead, *shape), np.float16)
 
         probabilities = None
-        if wanted.probabilities:
+        if finishing.needs_probabilities(wanted):
             probabilities = empty(count)
             if self.card.head == "softmax":
                 probabilities[0] = 1
@@ -363,7 +387,7 @@ class _Job:
         first = layout.box[0].start
         return slab[0] + first, slab[1] + first
 
-    def _report(self, phase: str, fraction: float, message: str, **more: Any) -> PredictionProgress:
+    def _report(self, phase: str, fraction: float | None, message: str, **more: Any) -> PredictionProgress:
         return PredictionProgress(
             phase=phase, fraction=fraction, message=message, labels=self._flat(self.arrays.labels), **more
         )
@@ -387,7 +411,9 @@ class _Job:
             labels=self._flat(arrays.labels),
             classes=self.card.labels,
             record=self._record(status, sweep, notes),
-            probabilities=None if arrays.probabilities is None else self._flat(arrays.probabilities),
+            probabilities=self._flat(arrays.probabilities)
+            if self.parameters.probabilities and arrays.probabilities is not None
+            else None,
             entropy=None if arrays.entropy is None else self._flat(arrays.entropy),
             disagreement=self._flat(arrays.extras[0]) if disagreement else None,
             attention={level: self._flat(each) for level, each in zip(self.passes.levels, maps, strict=True)},

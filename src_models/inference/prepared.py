@@ -134,7 +134,7 @@ def uncropped(shape: Sequence[int], spacing: Sequence[float], preprocessing: Pre
     order = axis_order_of(preprocessing, len(shape))
     turned = tuple(shape[axis] for axis in order)
     own = tuple(float(spacing[axis]) for axis in order)
-    target = target_spacing(preprocessing, own)
+    target = target_spacing(preprocessing, own, order)
     resampled = new_shape(turned, own, target) if preprocessing.unit == "mm" else turned
     box = tuple(slice(0, n) for n in turned)
     return Way(tuple(shape), tuple(spacing), order, box, turned, resampled, own, target)

@@ -71,7 +71,7 @@ def test_the_axis_of_the_sweep_does_not_matter() -> None:
 
     order = (2, 0, 1)
     turned = run(
-        model(net, patch, spacing=target, axis_order=tuple(order.index(k) for k in range(3))),
+        model(net, patch, spacing=[target[k] for k in order], axis_order=tuple(order.index(k) for k in range(3))),
         image.transpose(order),
         [spacing[k] for k in order],
     ).labels
