@@ -130,6 +130,12 @@ class Inputs(QWidget):
             return "Click into the structure to set a seed point."
         return ""
 
+    def take(self, image: Any, start: Any, label: int) -> None:
+        """Choose an image, and one label of a labels layer to start from."""
+        self.image.choose(image)
+        self.start.combo.choose(start)
+        self.start.label.setValue(label)
+
     def lock(self, locked: bool) -> None:
         """While a run is under way, image and start cannot be exchanged."""
         self.image_input.lock(locked)

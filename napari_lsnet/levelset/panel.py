@@ -261,6 +261,12 @@ class LevelSetPanel(QWidget):
         )
         self._follow()
 
+    def take_over(self, image: Any, start: Any, label: int, **parameters: Any) -> None:
+        """Make ready for layers that another dock made: a run grows one label of `start` on `image`."""
+        self.rewind()
+        self.inputs.take(image, start, label)
+        self.form.set_value(self.form.value().model_copy(update=parameters))
+
     def undo(self) -> None:
         """Take the last Accept back."""
         if not self._accepted:

@@ -21,8 +21,6 @@ from src_models.errors import InputError, LsnetError
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-"""Of what we draw for seeds; keeps apart from the contour, also for those who see no red or green."""
-
 _SEEDS = "seeds"
 
 
