@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_lsnet.segment.colours import colour_of
+from napari_lsnet.views import time_text
 
 if TYPE_CHECKING:
     from src_models.inference.outlook import Outlook
@@ -92,14 +93,6 @@ def forecast_text(outlook: Outlook, free: int, frames: int, seconds: float | Non
     if outlook.memory.peak > FREE_SHARE * free:
         return f"{text}: too little memory. Draw a box, or ask for labels only.", True
     return text, False
-
-
-def time_text(seconds: float) -> str:
-    """A time in the unit that reads best."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 def done_text(found: Prediction, sizes: Sequence[tuple[str, int, float | None]], ndim: int) -> str:
