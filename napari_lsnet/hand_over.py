@@ -28,6 +28,6 @@ def to_level_set(viewer: Any, probability: Any, labels: Any, label: int) -> Any:
     LevelSetPanel
         Ready to run.
     """
-    _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, LEVEL_SET)
+    _, panel = viewer.window.add_plugin_dock_widget(PLUGIN, LEVEL_SET, tabify=True)
     panel.take_over(probability, labels, label, speed="region", lower=0.5)
     return panel

@@ -210,7 +210,7 @@ class SegmentPanel(QWidget):
             self._news_timer.start()
 
     def _tell_news(self) -> None:
-        if self._news:
+        if self._news and self.segment_run.state is not JobState.PAUSED:
             self.controls.tell(self._news)
         self._news = ""
 
@@ -254,6 +254,7 @@ class SegmentPanel(QWidget):
         if run.waits_for:
             self.controls.tell(f"Waiting: {run.waits_for} is running on this device.")
         elif run.state is JobState.PAUSED:
+            self._news = ""
             self.controls.tell("Paused. Resume goes on; Cancel keeps what is finished.")
         elif run.is_busy:
             return

@@ -83,7 +83,7 @@ def refine(
         region="probability",
         curvature=neck / 2 / (labels.ndim - 1),
         balloon=1.0,
-        leak_guard="off",
+        guard="off",
     )
     for position, number in enumerate(numbers):
         name = (names or {}).get(number, str(number))
