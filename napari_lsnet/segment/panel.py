@@ -56,6 +56,8 @@ class SegmentPanel(QWidget):
         self.segment_run = run_of(viewer)
         self._invalid = ""
         self._news = ""
+        self._outcome = "Ready: press Run."
+        self._reason = ""
         self._costs: Costs | None = None
         self._costs_of_run: Costs | None = None
         self._found: tuple[Any, int] | None = None
@@ -223,7 +225,8 @@ class SegmentPanel(QWidget):
             return
         request, result = self.segment_run.request, self.segment_run.result
         if request is None or result is None or not self.segment_run.layers:
-            self.controls.tell("Cancelled before anything was finished.")
+            self._outcome = "Cancelled before anything was finished."
+            self.controls.tell(self._outcome)
             return
         if result.complete and self._costs_of_run is not None:
             learn_pace(result.record, self._costs_of_run)
@@ -235,7 +238,8 @@ class SegmentPanel(QWidget):
         ndim = len(request.spacing)
         text = words.done_text(result, sizes, ndim)
         notes = [note for note in result.notes if not note.startswith("No voxel")]
-        self.controls.tell(" ".join([text, *notes]), warning=not result.labels.any())
+        self._outcome = " ".join([text, *notes])
+        self.controls.tell(self._outcome, warning=not result.labels.any())
 
     def _follow(self) -> None:
         """Buttons and lines follow the state."""
@@ -257,11 +261,12 @@ class SegmentPanel(QWidget):
             self._news = ""
             self.controls.tell("Paused. Resume goes on; Cancel keeps what is finished.")
         elif run.is_busy:
-            return
+            pass
         elif reason:
             self.controls.tell(reason)
-        elif run.state is JobState.IDLE:
-            self.controls.tell("Ready: press Run.")
+        elif self._reason or run.state is JobState.IDLE:
+            self.controls.tell(self._outcome)
+        self._reason = reason
 
     def _first_probability(self) -> tuple[Any, int] | None:
         """The probability layer of the first label that was found, and its number."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_lsnet.layers import LayerVolume, describe_layer, patient_grid, read_region, region_for
 from napari_lsnet.model_list import ModelChoice
-from napari_lsnet.regions import boxed
+from napari_lsnet.regions import boxed, whole_region
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError
 from src_models.inference.parameters import PredictionParameters
@@ -164,6 +164,9 @@ def region_of(source: Any, dims: Any, mode: str, box: tuple[slice, ...] | None) 
         Where it is not clear, or the box lies outside.
     """
     volume = describe_layer(source)
+    if mode == "series" and "c" not in volume.roles:
+        # all of it: where the sliders stand does not matter
+        return boxed(whole_region(volume), box, volume)
     region = region_for(source, dims, "slice" if mode == "slice" else "volume")
     if mode == "series":
         region = tuple(

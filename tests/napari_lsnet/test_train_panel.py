@@ -12,7 +12,11 @@ from napari_lsnet.jobs import JobState
 from napari_lsnet.train.panel import TrainPanel
 from napari_lsnet.train.run import shared_run
 
-WAIT = 120_000
+WAIT = 200_000
+
+# Loading torch in a worker resets the filters of warnings (one set for all threads before Python 3.14) while napari
+# hides this one from itself.
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
 
 
 def picture(number: int, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
