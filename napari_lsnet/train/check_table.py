@@ -13,7 +13,9 @@ from napari_lsnet.theme import colours
 if TYPE_CHECKING:
     from src_models.training.survey import CaseRow, Survey
 
-_COLUMNS = ("Case", "Patient", "Fold", "Size", "Labels", "What to know")
+_COLUMNS = ("Case", "What to know", "Patient", "Fold", "Size", "Labels")
+_REMARK = 1
+_WIDEST_REMARK = 220
 
 
 class CheckTable(QTableWidget):
@@ -31,6 +33,7 @@ class CheckTable(QTableWidget):
             rows.setVisible(False)
             rows.setDefaultSectionSize(self.fontMetrics().lineSpacing() + 6)
         self.setMinimumHeight(120)
+        self.hide()
 
     def show_survey(self, survey: Survey) -> None:
         """Fill the table."""
@@ -47,14 +50,22 @@ class CheckTable(QTableWidget):
                     item.setForeground(QColor(colour))
                 self.setItem(place, column, item)
         self.resizeColumnsToContents()
+        self.setColumnHidden(_REMARK, not survey.problems and not survey.remarks)
+        self.setColumnWidth(_REMARK, min(self.columnWidth(_REMARK), _WIDEST_REMARK))
+        self.show()
+
+    def forget(self) -> None:
+        """Nothing is known any more."""
+        self.setRowCount(0)
+        self.hide()
 
 
 def _cells(row: CaseRow) -> tuple[str, ...]:
     return (
         row.case,
+        row.problem or row.remark,
         row.patient,
         "" if row.fold is None else str(row.fold),
         " x ".join(str(n) for n in row.shape),
         ", ".join(str(value) for value in row.values[:6]) + (", ..." if len(row.values) > 6 else ""),
-        row.problem or row.remark,
     )

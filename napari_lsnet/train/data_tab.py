@@ -121,6 +121,7 @@ class DataTab(QWidget):
         rows.addWidget(self.check_button)
         rows.addWidget(self.summary)
         rows.addWidget(self.table, 1)
+        rows.addStretch(0)
 
     @property
     def is_checking(self) -> bool:
@@ -192,7 +193,7 @@ class DataTab(QWidget):
             self.summary.setText("The check was stopped.")
         elif ending.result is None:
             self.summary.setText("")
-            self.table.setRowCount(0)
+            self.table.forget()
             self.refused.emit(ending.message)
         else:
             survey = ending.result
@@ -209,7 +210,7 @@ class DataTab(QWidget):
 
     def _on_edited(self) -> None:
         self.summary.setText("")
-        self.table.setRowCount(0)
+        self.table.forget()
         self.changed.emit()
 
     def _ask(self) -> None:

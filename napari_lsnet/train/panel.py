@@ -145,7 +145,7 @@ class TrainPanel(QWidget):
         self.tabs.setCurrentIndex(PLAN)
         self._planned = self._key()
         name = self._model_name(source.name)
-        self.plan.words.setText("")
+        self.plan.say("")
         self.planning.start(source, choices, out, name)
         self._follow()
 
@@ -192,7 +192,7 @@ class TrainPanel(QWidget):
         try:
             if self._planned is not None and not self.planning.is_busy and self._planned != self._key():
                 self._planned, self._result = None, None
-                self.plan.words.setText("")
+                self.plan.say("")
         except LsnetError as error:
             self._invalid = str(error)
         self._follow()
@@ -212,7 +212,7 @@ class TrainPanel(QWidget):
                 self._tell(ending.message)
             return
         text = plan_text(self._result, self.plan.form.value().fold)
-        self.plan.words.setText(" ".join([text, *self.planning.notes]))
+        self.plan.say(" ".join([text, *self.planning.notes]))
         self._follow()
         self._tell("This is the plan: press Train, or change it above.")
 

@@ -76,6 +76,9 @@ class PlanTab(QWidget):
         row.addWidget(self.browse)
         kept.addRow("Folder", row)
         rows.addLayout(kept)
+        self._title = section_title("Plan")
+        rows.addWidget(self._title)
+        rows.addWidget(self.words)
         rows.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -85,8 +88,8 @@ class PlanTab(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(4)
         outer.addWidget(scroll, 1)
-        outer.addWidget(self.words)
-        self._content = content
+        self._scroll, self._parts = scroll, (self.form, self.name, self.out, self.browse)
+        self.say("")
         self.form.changed.connect(lambda _: self.changed.emit())
         self.form.invalid.connect(self.invalid)
         for entry in (self.name, self.out):
@@ -111,7 +114,16 @@ class PlanTab(QWidget):
 
     def lock(self, locked: bool) -> None:
         """While a training is under way, its plan cannot be exchanged."""
-        self._content.setEnabled(not locked)
+        for part in self._parts:
+            part.setEnabled(not locked)
+
+    def say(self, text: str) -> None:
+        """Show the plan in words; "" for none."""
+        self.words.setText(text)
+        for part in (self._title, self.words):
+            part.setVisible(bool(text))
+        if text:
+            self._scroll.ensureWidgetVisible(self.words)
 
     def key(self) -> tuple[str, ...]:
         """What makes one plan another."""

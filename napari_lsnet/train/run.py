@@ -226,14 +226,14 @@ class TrainRun(QObject):
         if code in (0, STOPPED) and self.out is not None:
             return self._with_model(JobState.DONE if code == 0 else JobState.CANCELLED, self.out)
         if stopping:
-            text = "Stopped at once: Resume goes on from the last checkpoint."
+            text = "Stopped at once: Go on continues from the last checkpoint."
             return Ending(JobState.CANCELLED, message=text)
         if self._error:
             return Ending(JobState.FAILED, message=self._error)
         if code == -1:
             text = "The training was ended by the system, most often because the memory was full. Lower Batch or Patch."
             return Ending(JobState.FAILED, message=text, details=errors)
-        text = "The training stopped; its last checkpoint is kept, and Resume goes on from it."
+        text = "The training stopped; its last checkpoint is kept, and Go on continues from it."
         return Ending(JobState.FAILED, message=text, details=errors)
 
     def _with_model(self, state: JobState, out: Path) -> Ending:
@@ -245,11 +245,15 @@ class TrainRun(QObject):
         except LsnetError as error:
             return Ending(state, message=f"The model is in {out.name}, but it was not listed. {error}")
         notes = " ".join(self._notes)
-        return Ending(state, choice, f"{self._outcome(state)} The model is listed as {choice.title}. {notes}".strip())
+        return Ending(
+            state,
+            choice,
+            f"{self._outcome(state)} The model is listed as {choice.title}: use it in Segment. {notes}".strip(),
+        )
 
     def _outcome(self, state: JobState) -> str:
         if state is JobState.CANCELLED:
-            return "Stopped; Resume goes on."
+            return "Stopped; Go on continues it."
         dice = (self._result or {}).get("dice")
         patients = int(_number((self._result or {}).get("patients")) or 0)
         if not isinstance(dice, dict) or not patients:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_lsnet.layers import describe_layer, patient_grid, read_region
+from napari_lsnet.regions import whole_region
 from napari_lsnet.seeds import labels_of_region
 from src_models.errors import InputError, SaveError
 from src_models.geometry import Grid, Segmentation, Volume
@@ -184,7 +185,8 @@ class Source:
                 "run-folder", f"The folder {out.name} cannot be used", why, "Choose another one."
             ) from error
         for number, one in enumerate(self.examples, 1):
-            file = f"{one.name}.nii.gz"
+            # pictures without a size stay pictures
+            file = f"{one.name}{'.nii.gz' if one.grid.spacing_known else '.tif'}"
             write_volume(data / "images" / file, Volume(one.image, one.grid), overwrite=True)
             write_segmentation(data / "labels" / file, Segmentation(one.labels, one.grid), overwrite=True)
             yield Progress(
@@ -230,8 +232,19 @@ def examples_of(image: Any, labels: Any, *, frames_are_patients: bool) -> list[E
             "layers of one channel can be trained on",
             "Split the channels, or train from a folder.",
         )
-    region = tuple(slice(0, n) for n in volume.shape)
-    values, marked = read_region(image, region), np.array(labels_of_region(labels, image, region))
+    if not volume.spacing_known and len(volume.spatial_axes) == 3:
+        raise InputError(
+            "train-voxel-size",
+            f"The voxel size of {image.name!r} is not known",
+            "",
+            "Choose the image in Segment, type its voxel size there, then add the pair.",
+        )
+    region = whole_region(volume)
+    values = read_region(image, region)
+    values = values.astype({"b": np.uint8, "f": np.float32}.get(values.dtype.kind, values.dtype), copy=False)
+    marked = np.array(labels_of_region(labels, image, region))
+    if marked.size and marked.min() >= 0:
+        marked = marked.astype(np.min_scalar_type(int(marked.max())))
     name = file_name(str(image.name))
     grid = patient_grid(image) or Grid(
         tuple(volume.shape[axis] for axis in volume.spatial_axes), volume.spacing, spacing_known=volume.spacing_known
