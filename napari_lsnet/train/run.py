@@ -244,12 +244,8 @@ class TrainRun(QObject):
             choice = model_list.install(weights, self.name)
         except LsnetError as error:
             return Ending(state, message=f"The model is in {out.name}, but it was not listed. {error}")
-        notes = " ".join(self._notes)
-        return Ending(
-            state,
-            choice,
-            f"{self._outcome(state)} The model is listed as {choice.title}: use it in Segment. {notes}".strip(),
-        )
+        listed = f"The model is listed as {choice.title}: use it in Segment."
+        return Ending(state, choice, " ".join([self._outcome(state), listed, *self._notes]))
 
     def _outcome(self, state: JobState) -> str:
         if state is JobState.CANCELLED:

@@ -130,8 +130,8 @@ def test_open_layers_are_saved_beside_the_run_and_planned(panel, qtbot, tmp_path
     from src_models.files import read_segmentation, read_volume
 
     saved = tmp_path / "run" / "data"
-    np.testing.assert_array_equal(read_volume(saved / "images" / "discs-t3.nii.gz").array, frames[3][0])
-    np.testing.assert_array_equal(read_segmentation(saved / "labels" / "discs-t3.nii.gz").labels, frames[3][1])
+    np.testing.assert_array_equal(read_volume(saved / "images" / "discs-t3.tif").array, frames[3][0])
+    np.testing.assert_array_equal(read_segmentation(saved / "labels" / "discs-t3.tif").labels, frames[3][1])
     np.testing.assert_array_equal(image.data, before[0])
     np.testing.assert_array_equal(labels.data, before[1])
     panel.viewer.layers.remove(labels)
