@@ -75,6 +75,11 @@ class ModelChooser(QWidget):
         """The chosen model, or None."""
         return self._chosen
 
+    @property
+    def choices(self) -> tuple[ModelChoice, ...]:
+        """Every model in the list."""
+        return tuple(self._choices)
+
     def refresh(self) -> None:
         """Look again which models there are; what is chosen stays where it is still there."""
         self._choices = [*model_list.usable_models(), *self._opened]
