@@ -153,7 +153,10 @@ def network_config(data: DataSet, net: str, ndim: int, options: dict[str, Any] |
     chosen: dict[str, Any] = {"base_width": WIDTH[ndim]} if net == "unet" else {}
     chosen |= {"head": data.head} | (options or {})
     with torch.device("meta"):
-        return build(net, len(data.channels), len(data.labels), ndim, **chosen).config
+        config = build(net, len(data.channels), len(data.labels), ndim, **chosen).config
+    if "deep_supervision" in config["options"] and "deep_supervision" not in chosen:
+        config["options"]["deep_supervision"] = False
+    return config
 
 
 def _without_statistics(channel: str) -> Any:

@@ -28,10 +28,10 @@ from src_models.training.label_targets import Targets
 from src_models.training.loader import Batch, batches
 from src_models.training.mirroring import mirror_axes
 from src_models.training.outcome import TrainingResult, finish_training
-from src_models.training.plan import TrainingPlan
+from src_models.training.plan import Configuration, TrainingPlan
 from src_models.training.prepared import Prepared, prepare
 from src_models.training.run_folder import PLAN, taken, write_log, write_text
-from src_models.training.sampling import Sampler
+from src_models.training.sampling import PreparedCase, Sampler, Stream
 from src_models.training.trainer import Trainer, decided, fresh_network
 from src_models.weights.card import TrainingData
 
@@ -225,6 +225,23 @@ def fold_of(
     return train_on, left_out
 
 
+def sampler_of(
+    plan: TrainingPlan,
+    configuration: Configuration,
+    cases: Sequence[PreparedCase],
+    seed: int,
+    *,
+    validation: bool = False,
+) -> Sampler:
+    """The samples of a training, or those that its patches are judged on: these are not augmented."""
+    augmenter = None
+    if plan.augmentation is not None and not validation:
+        masked = configuration.preprocessing.use_mask_for_norm
+        augmenter = Augmenter(plan.augmentation, mirror_axes(plan, configuration), masked)
+    stream: Stream = "validation" if validation else "training"
+    return Sampler(cases, configuration.patch, configuration.batch, seed, plan.foreground, augmenter, stream)
+
+
 @dataclass(eq=False)
 class _Run:
     """The steps of a training, with their validation, log and checkpoints."""
@@ -239,21 +256,9 @@ class _Run:
         self.targets = Targets.of(self.trainer.plan)
 
     def _sampler(self, *, validation: bool) -> Sampler:
-        trainer = self.trainer
-        plan, chosen = trainer.plan, trainer.configuration
-        augmenter = None
-        if plan.augmentation is not None and not validation:
-            axes = mirror_axes(plan, chosen)
-            augmenter = Augmenter(plan.augmentation, axes, chosen.preprocessing.use_mask_for_norm)
-        return Sampler(
-            self.prepared.validation if validation else self.prepared.training,
-            chosen.patch,
-            chosen.batch,
-            trainer.seed,
-            plan.foreground,
-            augmenter,
-            "validation" if validation else "training",
-        )
+        trainer, prepared = self.trainer, self.prepared
+        cases = prepared.validation if validation else prepared.training
+        return sampler_of(trainer.plan, trainer.configuration, cases, trainer.seed, validation=validation)
 
     def _batches(self, sampler: Sampler, steps: range) -> Generator[Batch, None, None]:
         devices = self.trainer.devices
