@@ -11,29 +11,34 @@ whether to do both together, so its probability is set to that of either of ours
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from src_models.processor import let_waiting_threads_sleep
-from src_models.training.cases import case_from_arrays, data_set_from_arrays, open_data_set
-from src_models.training.defaults import default_plan
-from src_models.training.devices import open_devices
-from src_models.training.label_targets import Targets
-from src_models.training.loader import batches
-from src_models.training.loop import sampler_of
-from src_models.training.prepared import prepare
-from src_models.training.trainer import Trainer, fresh_network
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-SLICES = Path(__file__).parents[1] / "sample_data" / "liver_slices"
+from src_models.processor import let_waiting_threads_sleep  # noqa: E402
+from src_models.training.cases import case_from_arrays, data_set_from_arrays, open_data_set  # noqa: E402
+from src_models.training.defaults import default_plan  # noqa: E402
+from src_models.training.devices import open_devices  # noqa: E402
+from src_models.training.label_targets import Targets  # noqa: E402
+from src_models.training.loader import batches  # noqa: E402
+from src_models.training.loop import sampler_of  # noqa: E402
+from src_models.training.prepared import prepare  # noqa: E402
+from src_models.training.trainer import Trainer, fresh_network  # noqa: E402
+
+SLICES = ROOT / "sample_data" / "liver_slices"
 TURN = 10
 
 
 def main() -> None:
+    """Both loops, and what they took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--warm", type=int, default=20)
@@ -151,7 +156,12 @@ def monai_transform(augmentation: Any, patch: tuple[int, ...]) -> Any:
             ),
             t.RandScaleIntensityd(image, factors=0.25, prob=augmentation.brightness),
             t.RandScaleIntensityFixedMeand(image, factors=0.25, preserve_range=True, prob=augmentation.contrast),
-            t.RandSimulateLowResolutiond(image, prob=augmentation.low_resolution / 2, zoom_range=(0.5, 1)),
+            t.RandSimulateLowResolutiond(
+                image,
+                prob=augmentation.low_resolution / 2,
+                zoom_range=(0.5, 1),
+                upsample_mode="bilinear" if ndim == 2 else "trilinear",
+            ),
             t.RandAdjustContrastd(
                 image, prob=augmentation.gamma_inverted, gamma=(0.7, 1.5), invert_image=True, retain_stats=True
             ),
