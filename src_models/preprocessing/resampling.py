@@ -10,19 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.preprocessing.cropping import bounding_box
+
 ANISOTROPY = 3.0
 """Voxels longer than this many times their shortest side are not interpolated along their longest side."""
 
+Numbers: TypeAlias = Sequence[float] | NDArray[np.float64]
 AnyArray = TypeVar("AnyArray", bound=Any)
 """A numpy array or a torch tensor."""
 
 
-def new_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
+def new_shape(shape: Numbers, spacing: Numbers, target: Numbers) -> tuple[int, ...]:
     """The number of voxels per axis at another spacing: round(spacing / target x size), at least 1."""
     return tuple(max(1, round(h / t * n)) for n, h, t in zip(shape, spacing, target, strict=True))
 
@@ -120,31 +123,71 @@ def resample_labels(
     for value in values:
         if value == 0 and values[0] == 0:
             continue
-        result[resample((labels == value).astype(np.float64), shape, order=order, axis=axis) >= 0.5] = value
+        mask = labels == value
+        if order == 1:
+            share, window = _linear_share(mask, shape, axis)
+            result[window][share >= 0.5] = value
+        else:
+            result[resample(mask.astype(np.float64), shape, order=order, axis=axis) >= 0.5] = value
     return result
+
+
+def _linear_share(
+    mask: NDArray[np.bool_], shape: Sequence[int], axis: int | None
+) -> tuple[NDArray[np.float64], tuple[slice, ...]]:
+    """A mask resampled linearly, and the window it is not zero in: most labels fill a small part of an image."""
+    box = bounding_box(mask)
+    share = mask[box].astype(np.float64)
+    window = []
+    for k, (part, count, size) in enumerate(zip(box, mask.shape, shape, strict=True)):
+        if count == size:
+            window.append(part)
+            continue
+        if k == axis:
+            lower = upper = nearest(count, size)
+            weight = np.zeros(size)
+        else:
+            lower, weight = linear(count, size)
+            upper = np.minimum(lower + 1, count - 1)
+        reached = np.flatnonzero((upper >= part.start) & (lower < part.stop))
+        window.append(slice(int(reached[0]), int(reached[-1]) + 1) if reached.size else slice(0, 0))
+        # One voxel of zeros on either side stands for all that lies outside the box.
+        padded = np.pad(share, [(1, 1) if other == k else (0, 0) for other in range(mask.ndim)])
+        first, second = (
+            np.take(padded, np.clip(index[window[-1]] - part.start + 1, 0, padded.shape[k] - 1), axis=k)
+            for index in (lower, upper)
+        )
+        weight = weight[window[-1]].reshape([-1 if other == k else 1 for other in range(mask.ndim)])
+        share = first * (1 - weight) + second * weight
+    return share, tuple(window)
 
 
 def along_axis(array: AnyArray, axis: int, size: int, order: int) -> AnyArray:
     """Resample one axis of an array or tensor; without the clip to its range."""
     count = int(array.shape[axis])
+    moved: AnyArray
     if order == 0:
-        return _take(array, nearest(count, size), axis)
+        moved = _take(array, nearest(count, size), axis)
+        return moved
     if order == 1:
         lower, weight = linear(count, size)
         upper = np.minimum(lower + 1, count - 1)
         ends = tuple(size if k == axis else 1 for k in range(array.ndim))
         share = _like(weight.reshape(ends), array)
-        return _take(array, lower, axis) * (1 - share) + _take(array, upper, axis) * share
+        moved = _take(array, lower, axis) * (1 - share) + _take(array, upper, axis) * share
+        return moved
     matrix = _like(spline(count, size, order), array)
     before, after = int(np.prod(array.shape[:axis])), int(np.prod(array.shape[axis + 1 :]))
     # One product of matrices where the axis is the last: a batch of tiny ones would be slow.
     moved = array.reshape(before, count) @ matrix.T if after == 1 else matrix @ array.reshape(before, count, after)
-    return moved.reshape((*array.shape[:axis], size, *array.shape[axis + 1 :]))
+    moved = moved.reshape((*array.shape[:axis], size, *array.shape[axis + 1 :]))
+    return moved
 
 
 def centres(count: int, size: int) -> NDArray[np.float64]:
     """Where the centres of `size` voxels lie among `count` voxels that fill the same length."""
-    return (count / size) * (np.arange(size) + 0.5) - 0.5
+    places: NDArray[np.float64] = (count / size) * (np.arange(size, dtype=np.float64) + 0.5) - 0.5
+    return places
 
 
 @lru_cache(maxsize=256)
@@ -169,7 +212,8 @@ def spline(count: int, size: int, order: int) -> NDArray[np.float64]:
     """
     from scipy.ndimage import zoom
 
-    result: NDArray[np.float64] = zoom(np.eye(count), (size / count, 1), order=order, mode="nearest", grid_mode=True)
+    factors = np.array([size / count, 1.0])
+    result: NDArray[np.float64] = zoom(np.eye(count), factors, order=order, mode="nearest", grid_mode=True)  # type: ignore[call-overload]
     # Along the second axis nothing is resampled; what rounding leaves there is far below the rest.
     result[np.abs(result) < 1e-15] = 0
     return result

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from src_models.errors import InputError
 from src_models.preprocessing.normalisation import normalisation_of
 from src_models.preprocessing.parameters import Channel, Preprocessing
-from src_models.preprocessing.resampling import ANISOTROPY, new_shape
+from src_models.preprocessing.resampling import ANISOTROPY, Numbers, new_shape
 from src_models.record import versions
 from src_models.training.case import DataSet
 from src_models.training.fingerprint import Fingerprint
@@ -172,7 +172,7 @@ def target_spacing(spacings: NDArray[np.float64], shapes: NDArray[np.float64]) -
     return np.asarray(target)
 
 
-def axis_order(spacing: Sequence[float]) -> list[int]:
+def axis_order(spacing: Numbers) -> list[int]:
     """The coarsest axis first, then the rest in order."""
     first = int(np.argmax(spacing))
     return [first, *(axis for axis in range(len(spacing)) if axis != first)]
@@ -186,7 +186,7 @@ class _Planner:
     gpu_gb: float | None
     num_classes: int
 
-    def size(self, spacing: Sequence[float], median: Sequence[float], voxels: float) -> Sized:
+    def size(self, spacing: Numbers, median: Numbers, voxels: float) -> Sized:
         """Patch, levels and batch for images of a median shape; `voxels` are those of the whole data set."""
         ndim = len(spacing)
         reference = self.memory.reference(ndim, self.gpu_gb)
@@ -207,7 +207,7 @@ class _Planner:
         encoder, decoder = self.memory.encoder[: shape.stages], self.memory.decoder[: shape.stages - 1]
         return map_sizes(shape, features, encoder, decoder, self.num_classes, residual=self.memory.residual)
 
-    def _smaller(self, shape: Topology, spacing: Sequence[float], median: Sequence[float]) -> Topology:
+    def _smaller(self, shape: Topology, spacing: Numbers, median: Numbers) -> Topology:
         axis = int(np.argsort([n / m for n, m in zip(shape.patch, median, strict=True)])[-1])
         # Taking the old divisor away shows the new one; only that is then taken away, or valid sizes would be skipped:
         # 224 between 256 and 192, since 224 / 32 = 7.
@@ -226,7 +226,7 @@ class _Planner:
         return topology(spacing, reduced)
 
 
-def start_patch(spacing: Sequence[float], median: Sequence[float]) -> list[float]:
+def start_patch(spacing: Numbers, median: Numbers) -> list[float]:
     """As many mm along every axis, 256 cubed voxels (2048 squared in 2D), and no more than the median image."""
     aspect = 1 / np.array(spacing)
     ndim = len(spacing)

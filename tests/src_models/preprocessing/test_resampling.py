@@ -36,6 +36,20 @@ def test_labels_equal_the_peers_rule(old, new):
     assert differing.mean() < 2e-3
 
 
+@pytest.mark.parametrize("axis", [None, 0, 2])
+def test_small_labels_are_resampled_as_whole_images_are(axis):
+    """Labels are resampled within their boxes: nothing may depend on that, also at the border and for single voxels."""
+    for old, new in SHAPES:
+        labels = np.zeros(old, np.int16)
+        labels[tuple(slice(n // 2, n // 2 + 2) for n in old)] = 3
+        labels[tuple(slice(0, max(1, n // 3)) for n in old)] = 1
+        labels[tuple(n - 1 for n in old)] = 300
+        expected = np.zeros(new, np.int16)
+        for value in (1, 3, 300):
+            expected[resample((labels == value) * 1.0, new, order=1, axis=axis) >= 0.5] = value
+        np.testing.assert_array_equal(resample_labels(labels, new, axis=axis), expected)
+
+
 def test_slices_are_resampled_in_their_plane_and_taken_as_they_are_across_it():
     image = RNG.normal(size=(2, 5, 12, 10))
     result = resample(image, (8, 17, 7), order=3, axis=0)
