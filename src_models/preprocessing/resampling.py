@@ -20,6 +20,8 @@ from src_models.preprocessing.cropping import bounding_box
 ANISOTROPY = 3.0
 """Voxels longer than this many times their shortest side are not interpolated along their longest side."""
 
+_TIE = 1e-9
+# Shares closer than this are equal, whatever the last bits of a sum are.
 Numbers: TypeAlias = Sequence[float] | NDArray[np.float64]
 AnyArray = TypeVar("AnyArray", bound=Any)
 """A numpy array or a torch tensor."""
@@ -96,7 +98,7 @@ def resample(array: AnyArray, shape: Sequence[int], *, order: int, axis: int | N
 def resample_labels(
     labels: NDArray[Any], shape: Sequence[int], *, order: int = 1, axis: int | None = None
 ) -> NDArray[Any]:
-    """Resample a label image: each label by itself, as a mask that is cut at one half.
+    """Resample a label image: each label by itself, and the one with the largest share of a voxel gets it.
 
     Parameters
     ----------
@@ -112,24 +114,31 @@ def resample_labels(
     Returns
     -------
     ndarray
-        Of the same type. Where no label reaches one half it is 0; where two do, the higher one stands.
+        Of the same type. Between labels of equal share the one of the nearest voxel stands, or the smallest where that
+        is none of them: ties are common, since a doubled image has them along every border.
     """
     if labels.shape == tuple(shape):
         return labels
-    if order == 0:
-        return resample(labels, shape, order=0, axis=axis)
-    result = np.zeros(tuple(shape), labels.dtype)
+    near = resample(labels, shape, order=0, axis=axis)
     values = np.unique(labels)
+    if order == 0 or len(values) == 1:
+        return near
+    result = np.full(tuple(shape), values[0], labels.dtype)
+    best = np.zeros(tuple(shape))
+    near_leads = np.zeros(tuple(shape), bool)
     for value in values:
-        if value == 0 and values[0] == 0:
-            continue
         mask = labels == value
         if order == 1:
             share, window = _linear_share(mask, shape, axis)
-            result[window][share >= 0.5] = value
         else:
-            result[resample(mask.astype(np.float64), shape, order=order, axis=axis) >= 0.5] = value
-    return result
+            share, window = resample(mask.astype(np.float64), shape, order=order, axis=axis), (slice(None),) * mask.ndim
+        there = best[window]
+        larger = share > there + _TIE
+        is_near = near[window] == value
+        near_leads[window] = np.where(larger, is_near, near_leads[window] | (is_near & (share >= there - _TIE)))
+        result[window][larger] = value
+        best[window] = np.maximum(there, share)
+    return np.where(near_leads, near, result)
 
 
 def _linear_share(
