@@ -135,6 +135,10 @@ def configure(
     flat = len(found.shapes[0]) == 2
     shapes = np.array([(1, *shape) if flat else shape for shape in found.shapes], dtype=np.float64)
     spacings = np.array([(_FLAT, *h) if flat else h for h in found.spacings])
+    single = (shapes == 1).all(axis=0)
+    if single.sum() == 1:
+        # Volumes of one slice are pictures, whichever axis the slice is on and whatever its thickness.
+        spacings[:, single] = _FLAT
     # nnU-Net counts the entries of its list of labels, background and ignore label among them.
     counted = len(labels) + int(head == "sigmoid") + int(ignore_label is not None)
     full = target_spacing(spacings, shapes)

@@ -57,7 +57,7 @@ class Recipe:
                 f"it should hold {self.layout}",
                 "Give the folder as it was unpacked.",
             )
-        said = (self.note,) if self.note else ()
+        said: tuple[str, ...] = (self.note,) if self.note else ()
         if not self.confirmed:
             said += (f"The recipe {self.name} has not been tried on a real copy yet: look at its cases first.",)
         return Found(

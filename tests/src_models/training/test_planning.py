@@ -10,6 +10,7 @@ import pytest
 
 from src_models.errors import InputError
 from src_models.preprocessing.parameters import ChannelStatistics
+from src_models.preprocessing.prepare import prepare
 from src_models.training.fingerprint import Fingerprint
 from src_models.training.planning import axis_order, configure, start_patch, target_spacing
 from src_models.training.targets import TARGETS
@@ -175,6 +176,19 @@ def test_pictures_without_a_size_are_not_resampled():
     assert (flat.name, flat.patch, flat.batch, flat.network["options"]["n_stages"]) == ("2d", (256, 256), 23, 7)
     assert flat.preprocessing.spacing is None
     assert flat.preprocessing.unit == "px"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_volumes_of_one_slice_are_planned_as_pictures(axis):
+    shape, spacing = [192, 160], [0.8, 0.9]
+    shape.insert(axis, 1)
+    spacing.insert(axis, 0.5)
+    labels = [Label(name=str(k), value=k, channel=k) for k in range(2)]
+    (flat,) = configure(fingerprint([tuple(shape)] * 20, [tuple(spacing)] * 20), ["MRI"], labels)
+    assert (flat.name, flat.patch) == ("2d", (192, 160))
+    assert flat.preprocessing.axis_order[0] == axis
+    ready = prepare(np.ones((1, *shape)), spacing, flat.preprocessing)
+    assert ready.array.shape == (1, 1, 192, 160)
 
 
 def test_the_network_after_a_low_resolution_sees_its_labels():
