@@ -21,7 +21,7 @@ def nonzero_mask(image: NDArray[Any]) -> NDArray[np.bool_]:
     """
     from scipy.ndimage import binary_fill_holes
 
-    mask = (image != 0).any(axis=0)
+    mask: NDArray[np.bool_] = (image != 0).any(axis=0)
     if mask.all():
         return mask
     filled: NDArray[np.bool_] = binary_fill_holes(mask)

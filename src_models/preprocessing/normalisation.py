@@ -97,7 +97,8 @@ def _normalised(image: NDArray[Any], channel: Channel, mask: NDArray[np.bool_] |
         return values / np.float32(255)
     if channel.normalisation == "rescale_to_0_1":
         low, high = values.min(), values.max()
-        return (values - low) / np.float32(max(float(high - low), _SMALLEST_STD))
+        rescaled: NDArray[np.float32] = (values - low) / np.float32(max(float(high - low), _SMALLEST_STD))
+        return rescaled
     inside = values if mask is None else values[mask]
     if inside.size == 0:
         return values

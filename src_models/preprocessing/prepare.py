@@ -163,7 +163,8 @@ def restore(cropped: NDArray[Any], way: Way, fill: float = 0) -> NDArray[Any]:
     lead = cropped.ndim - len(way.cropped)
     turned = tuple(way.shape[axis] for axis in way.axis_order)
     whole = np.full((*cropped.shape[:lead], *turned), fill, cropped.dtype)
-    whole[(..., *way.box)] = cropped
+    place: tuple[Any, ...] = (..., *way.box)
+    whole[place] = cropped
     back = tuple(way.axis_order.index(axis) for axis in range(len(way.shape)))
     return whole.transpose((*range(lead), *(lead + axis for axis in back)))
 

@@ -149,7 +149,8 @@ def weighted_percentiles(
     """The smallest value below which, itself included, lies the wanted share of the weight."""
     order = np.argsort(points, kind="stable")
     share = np.cumsum(weights[order])
-    at = np.searchsorted(share, np.asarray(percents) / 100 * share[-1], side="left")
+    # The last bit of a sum must not decide between two values.
+    at = np.searchsorted(share, np.asarray(percents) / 100 * share[-1] * (1 - 1e-12), side="left")
     return tuple(float(points[order[min(int(k), len(order) - 1)]]) for k in at)
 
 

@@ -156,6 +156,13 @@ def fingerprint_of(name: str, source: Path, root: Path) -> dict[str, Any]:
     }
 
 
+def compact(known: dict[str, Any]) -> dict[str, Any]:
+    """Cases that are all alike are written once, with their number."""
+    shapes, spacings = known["shapes"], known["spacings"]
+    alike = all(shape == shapes[0] for shape in shapes) and all(spacing == spacings[0] for spacing in spacings)
+    return known | {"shapes": shapes[:1], "spacings": spacings[:1], "count": len(shapes)} if alike else known
+
+
 def main(out: Path, folders: list[str]) -> None:
     """Write one JSON file a data set."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -172,8 +179,7 @@ def main(out: Path, folders: list[str]) -> None:
             name, _, source = text.partition("=")
             known[name] = fingerprint_of(name, Path(source), root)
         few = [("nnunet", None), ("residual-m", None)]
-        every = [
-            *few,
+        more = [
             ("residual", None),
             ("residual-l", None),
             ("residual-xl", None),
@@ -182,8 +188,8 @@ def main(out: Path, folders: list[str]) -> None:
         ]
         thorough = ("isotropic", "abdomen", "large_pictures", "five_to_one")
         for name, one in known.items():
-            plans = plans_of(name, one, root, every if name in thorough else few)
-            (out / f"{name}.json").write_text(json.dumps({"fingerprint": one, "plans": plans}) + "\n")
+            plans = plans_of(name, one, root, few + more if name in thorough else few)
+            (out / f"{name}.json").write_text(json.dumps({"fingerprint": compact(one), "plans": plans}) + "\n")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,20 @@ def test_labels_255_are_offered_a_map(tmp_path):
     assert data.cases[0].volume().grid.spacing_known is False
 
 
+def test_labels_that_look_black_are_read_and_colours_are_refused(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:5, 3:6] = 1
+    picture(tmp_path / "images" / "a.png", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    picture(tmp_path / "labels" / "a.png", mask)
+    assert [label.value for label in open_data_set(tmp_path).labels] == [0, 1]
+    colours = Volume(np.stack([mask * 255] * 3), Grid((8, 8), (1.0, 1.0), spacing_known=False), leading_axis="c")
+    write_volume(tmp_path / "labels" / "a.png", colours, overwrite=True)
+    with pytest.raises(FileError, match=r"a.png.*colour"):
+        open_data_set(tmp_path)
+
+
 def test_a_map_may_swap_values(pairs):
     case = open_data_set(pairs, label_map={1: 2, 2: 1}).cases[0]
     before = labels_of(volume()).labels
