@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from src_models.weights.card import Label
+
+if TYPE_CHECKING:
+    from src_models.inference.fused import FusedPlanes
+
+WORTH_COMPILING = 2_000_000
+"""Voxels times classes from which on the compiled pass is used: below, starting its compiler takes longer."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,11 @@ class AxisMap:
         return self.fine == self.coarse and not self.share.any()
 
     @property
+    def triple(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Low and high voxel, and the share of the high one."""
+        return self.low, self.high, self.share
+
+    @property
     def linear(self) -> bool:
         """Whether torch's own linear interpolation gives the same."""
         return bool(self.share.any())
@@ -145,11 +156,18 @@ class Export:
 
     def __init__(self, maps: Sequence[AxisMap], classes: Classes, targets: Targets) -> None:
         self._maps, self._classes, self._targets = maps, classes, targets
+        only_labels = targets.probabilities is None and targets.entropy is None and classes.extras == 0
+        self._fused: FusedPlanes | None = None
+        if only_labels and classes.head == "softmax" and targets.labels.size * classes.count >= WORTH_COMPILING:
+            from src_models.inference.fused import FusedPlanes
+
+            self._fused = FusedPlanes(maps[1].triple, maps[2].triple, classes.values, torch.get_num_threads())
         self._kept: Tensor | None = None
         self._first = 0
+        self._found = False
         self.done = 0
         """Planes of the image that are finished."""
-        self.largest = -math.inf
+        self.largest = 0.0
         """Largest probability of any class but background."""
 
     @property
@@ -175,17 +193,35 @@ class Export:
         (int, int)
             First and last + 1 of the planes of the image that were finished by them.
         """
+        self._look(planes)
         held = planes if self._kept is None else torch.cat([self._kept, planes], 1)
         along, began = self._maps[0], self.done
         known = self._first + held.shape[1]
         stop = int(np.searchsorted(along.high, known))
-        for plane, values in self._interpolated(held, began, stop):
-            self._reduce(plane, values)
+        if stop > began:
+            if self._fused is not None and held.device.type == "cpu":
+                self._reduce_fused(held.numpy(), began, stop)
+            else:
+                for plane, values in self._interpolated(held, began, stop):
+                    self._reduce(plane, values)
         self.done = stop
         keep = self.done_coarse
         self._kept = held[:, keep - self._first :].clone() if keep < known else None
         self._first = min(keep, known)
         return began, stop
+
+    def _look(self, planes: Tensor) -> None:
+        """Note the largest foreground probability, for the sentence about an empty result."""
+        if self._found or planes.shape[1] == 0:
+            return
+        logits = planes[: self._classes.count]
+        if self._classes.head == "softmax":
+            logits = logits.log_softmax(0)[1:] if len(logits) > 1 else logits.log_softmax(0)
+            self.largest = max(self.largest, float(logits.max().exp()))
+        else:
+            self.largest = max(self.largest, float(torch.sigmoid(logits.max())))
+        # above one half it has won somewhere: the sentence is not needed, nor the work
+        self._found = self.largest > 0.5
 
     def _interpolated(self, held: Tensor, began: int, stop: int) -> Iterator[tuple[int, Tensor]]:
         """Planes of the image with all channels, from those of the network."""
@@ -208,6 +244,30 @@ class Export:
             if high != low:
                 values = torch.lerp(values, plane(high), share)
             yield fine, values if denser else self._in_plane(values)
+
+    def _reduce_fused(self, held: NDArray[np.float32], began: int, stop: int) -> None:
+        """Labels alone on a processor: interpolation and maximum in one pass."""
+        assert self._fused is not None
+        along, fused = self._maps[0], self._fused
+        denser = along.fine >= along.coarse
+        cache: dict[int, NDArray[np.float32]] = {}
+
+        def widened(index: int) -> NDArray[np.float32]:
+            if index not in cache:
+                for old in [k for k in cache if k < index - 1]:
+                    del cache[old]
+                cache[index] = fused.widened(held[:, index - self._first])
+            return cache[index]
+
+        for fine in range(began, stop):
+            low, high, share = int(along.low[fine]), int(along.high[fine]), along.share[fine]
+            if denser or high == low:
+                front, back = widened(low), widened(high)
+                self._targets.labels[fine] = fused.labels(front, back, share)
+            else:
+                a, b = held[:, low - self._first], held[:, high - self._first]
+                between = fused.widened(a + share * (b - a))
+                self._targets.labels[fine] = fused.labels(between, between, 0.0)
 
     def _in_plane(self, values: Tensor) -> Tensor:
         rows, columns = self._maps[1], self._maps[2]

@@ -105,7 +105,7 @@ class PredictionParameters(BaseModel):
     neck: float = _setting(
         1.0,
         "Smallest neck",
-        "The level set of the last step does not pass necks thinner than about this.",
+        "The level set of the last step does not enter necks thinner than about this; spikes that are thinner go.",
         "advanced",
         unit="mm",
         soft=(0, 5),

@@ -6,6 +6,7 @@ away, and the ring moves on. There is never a buffer of all classes over the who
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,13 @@ from src_models.errors import InputError
 
 SURE = 20.0
 """Logit of background where no window was computed: its probability is 1 to 1e-8 per other class."""
+CHUNK = 32 * 2**20
+"""Bytes of the planes that are exported at a time, at least one plane."""
+
+
+def chunk_planes(channels: int, area: Sequence[int]) -> int:
+    """Planes that are exported at a time."""
+    return max(1, CHUNK // (channels * math.prod(area) * 4))
 
 
 class Ring:
@@ -51,6 +59,16 @@ class Ring:
         self.start = start
 
     @property
+    def device(self) -> torch.device:
+        """Where the sums lie."""
+        return self._sums.device
+
+    @property
+    def chunk(self) -> int:
+        """Planes that are divided and exported at a time."""
+        return chunk_planes(self._sums.shape[0], self._sums.shape[2:])
+
+    @property
     def nbytes(self) -> int:
         """Memory of the sums and weights."""
         return (self._sums.numel() + self._weights.numel()) * 4
@@ -84,21 +102,29 @@ class Ring:
             target.addcmul_(values.to(torch.float32), weight)
             self._weights[where] += weight
 
-    def advance(self, start: int) -> Tensor:
-        """Means of the planes before `start`, which no later window touches; the ring then begins there.
+    def means(self, start: int, stop: int) -> Tensor:
+        """Weighted means of planes that no later window touches.
+
+        Parameters
+        ----------
+        start, stop : int
+            On the grid of the sweep.
 
         Returns
         -------
         Tensor of shape (channels, planes, *area)
+            A copy.
 
         Raises
         ------
         InputError
             Where the network gave values that are not finite.
         """
-        count = start - self.start
-        sums, weights = self._sums[:, :count], self._weights[:count]
-        done = torch.where(weights > 0, sums / weights.clamp(min=torch.finfo(torch.float32).tiny), self._background)
+        part = slice(start - self.start, stop - self.start)
+        weights = self._weights[part]
+        done = self._sums[:, part] / weights.clamp(min=torch.finfo(torch.float32).tiny)
+        if not bool(weights.all()):
+            done = torch.where(weights > 0, done, self._background)
         # one sum finds every nan and inf; a label is never taken from such a value
         if not bool(torch.isfinite(done.sum())) and not bool(torch.isfinite(done).all()):
             raise InputError(
@@ -107,12 +133,15 @@ class Ring:
                 "its weights are damaged, or the precision is too low for it",
                 "Predict with precision fp32, or use an undamaged model.",
             )
+        return done
+
+    def advance(self, start: int) -> None:
+        """Forget the planes before `start`; the ring then begins there."""
+        count = start - self.start
         left = self._sums.shape[1] - count
         for ring in (self._sums.transpose(0, 1), self._weights):
-            if left > 0:
-                # plane by plane in this order nothing is overwritten before it was read
-                for plane in range(left):
-                    ring[plane] = ring[plane + count]
+            # plane by plane in this order nothing is overwritten before it was read
+            for plane in range(max(left, 0)):
+                ring[plane] = ring[plane + count]
             ring[max(left, 0) :] = 0
         self.start = start
-        return done
