@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+PROCESSES = "nnUNet_n_proc_DA"
 HERE = Path(__file__).parent
 WORK = Path(tempfile.mkdtemp())
 for name in ("raw", "preprocessed", "results"):
     (WORK / name).mkdir()
     os.environ[f"nnUNet_{name}"] = str(WORK / name)
-os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "0"}
+os.environ |= {PROCESSES: "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "0"}
 
 import SimpleITK  # noqa: E402
 import torch  # noqa: E402
@@ -104,7 +105,7 @@ def save(path: Path, array: np.ndarray) -> None:
 
 def train(spec: dict[str, Any]) -> Path:
     """Plan, edit, preprocess, train two folds; gives the folder of results."""
-    os.environ["nnUNet_n_proc_DA"] = "1"
+    os.environ[PROCESSES] = "1"
     extract_fingerprints([spec["id"]], num_processes=1, check_dataset_integrity=True)
     plan_experiments([spec["id"]], spec["planner"], gpu_memory_target_in_gb=8)
     dataset = f"Dataset{spec['id']}_{spec['name']}"
@@ -117,7 +118,7 @@ def train(spec: dict[str, Any]) -> Path:
     chosen["architecture"]["arch_kwargs"] = kept | spec["architecture"]
     file.write_text(json.dumps(plans, indent=2), encoding="utf-8")
     # planning takes it for a number of threads, training for one of processes
-    os.environ["nnUNet_n_proc_DA"] = "0"
+    os.environ[PROCESSES] = "0"
     preprocess([spec["id"]], spec["plans"], (spec["configuration"],), (1,))
     content = json.loads((WORK / "raw" / dataset / "dataset.json").read_text(encoding="utf-8"))
     for fold in (0, 1):
@@ -130,6 +131,7 @@ def train(spec: dict[str, Any]) -> Path:
         with torch.no_grad():
             for parameter in trainer.network.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
+        trainer.current_epoch -= 1  # as at the end of the last epoch
         trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
     return Path(trainer.output_folder).parent
 
