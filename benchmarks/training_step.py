@@ -116,7 +116,7 @@ def monai_steps(plan: Any, training: Any, arguments: argparse.Namespace) -> Iter
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=plan.optimiser.rate, weight_decay=plan.optimiser.weight_decay
     )
-    loss: Callable[..., Any] = DiceCELoss(
+    loss = DiceCELoss(
         include_background=False, to_onehot_y=True, softmax=True, batch=chosen.batch_dice
     )
     for batch in loader:

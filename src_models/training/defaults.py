@@ -113,6 +113,7 @@ def default_plan(
         augmentation=None if paper else Augmentation(),
         epochs=epochs or EPOCHS[protocol],
         iterations=iterations or max(-(-slices // count), 1),
+        sampling="in_turn" if paper else "random",
         foreground=0.0 if paper else 0.33,
     )
 

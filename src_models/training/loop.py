@@ -1,7 +1,8 @@
 """`train`: a network from a plan and its cases, a generator of progress that can be stopped and gone on with.
 
 Files of a run in its folder: ``plan.json``; ``checkpoint.safetensors``, the one before it and the best; ``log.jsonl``
-and ``log.csv``, one row an epoch; at its end or when it is closed ``model.safetensors`` with its card ``model.json``.
+and ``log.csv``, one row an epoch; ``sample.npz``, the last sample prediction; at its end, or when it is closed,
+``model.safetensors`` with its card ``model.json``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from src_models.training.mirroring import mirror_axes
 from src_models.training.outcome import TrainingResult, finish_training
 from src_models.training.plan import Configuration, TrainingPlan
 from src_models.training.prepared import Prepared, prepare
-from src_models.training.run_folder import PLAN, taken, write_log, write_text
+from src_models.training.run_folder import PLAN, SAMPLE, taken, write_arrays, write_log, write_text
 from src_models.training.sampling import PreparedCase, Sampler, Stream
 from src_models.training.trainer import Trainer, decided, fresh_network
 from src_models.weights.card import TrainingData
@@ -239,7 +240,9 @@ def sampler_of(
         masked = configuration.preprocessing.use_mask_for_norm
         augmenter = Augmenter(plan.augmentation, mirror_axes(plan, configuration), masked)
     stream: Stream = "validation" if validation else "training"
-    return Sampler(cases, configuration.patch, configuration.batch, seed, plan.foreground, augmenter, stream)
+    size, count = configuration.patch, configuration.batch
+    in_turn = plan.sampling == "in_turn" and not validation
+    return Sampler(cases, size, count, seed, plan.foreground, augmenter, stream, in_turn)
 
 
 @dataclass(eq=False)
@@ -310,6 +313,8 @@ class _Run:
             if trainer.is_best():
                 trainer.save_best(self.out)
             write_log(self.out, trainer.position.history)
+            if sample is not None:
+                write_arrays(self.out / SAMPLE, vars(sample))
         self._save()
         values = {name: value for name, value in row.items() if name not in ("epoch", "step")}
         yield self._report(clock, values, row=row, sample=sample)
