@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from src_models.cli import report
 from src_models.cli import training_options as options
@@ -30,6 +30,7 @@ examples:
 Ctrl-C stops between two steps and leaves a checkpoint and a model; twice stops at once. Research use only."""
 
 STOPPED = 130
+Result = TypeVar("Result")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     data = options.read_data(arguments)
     plan = options.make_plan(arguments, data)
     if arguments.plan_only:
-        return _write_plan(arguments, plan)
+        return write_plan(arguments, plan)
     fold = chosen_fold(arguments.fold)
     if fold == 0 and not plan.folds:
         options.tell(arguments, "There are too few patients for folds: all are trained on, and none is unseen.")
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     result = drive(work, json_lines=arguments.json, listen=arguments.listen)
     if result is None:
-        _tell_stopped(arguments)
+        tell_stopped(arguments)
         return STOPPED
     seconds = time.perf_counter() - began
     if arguments.json:
@@ -94,7 +95,14 @@ def chosen_fold(text: str) -> Any:
     return int(text)
 
 
-def _write_plan(arguments: argparse.Namespace, plan: Any) -> int:
+def write_plan(arguments: argparse.Namespace, plan: Any) -> int:
+    """Write the plan that would be trained, and say what is in it.
+
+    Raises
+    ------
+    SaveError
+        Where it cannot be written.
+    """
     from src_models.training.run_folder import PLAN, write_text
 
     try:
@@ -117,9 +125,7 @@ def _write_plan(arguments: argparse.Namespace, plan: Any) -> int:
     return 0
 
 
-def drive(
-    work: Generator[Progress, Any, TrainingResult], *, json_lines: bool, listen: bool = False
-) -> TrainingResult | None:
+def drive(work: Generator[Progress, Any, Result], *, json_lines: bool, listen: bool = False) -> Result | None:
     """Run a training to its end; None where it was stopped, with its checkpoint and model saved.
 
     Parameters
@@ -137,7 +143,7 @@ def drive(
             try:
                 progress = next(work)
             except StopIteration as end:
-                result: TrainingResult = end.value
+                result: Result = end.value
                 return result
             row = getattr(progress, "row", None)
             if row is None:
@@ -211,7 +217,8 @@ def _is_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
 
 
-def _tell_stopped(arguments: argparse.Namespace) -> None:
+def tell_stopped(arguments: argparse.Namespace) -> None:
+    """Say that a training was stopped, and how it goes on."""
     if arguments.json:
         report.write_json({"event": "stopped", "out": str(arguments.out)})
     else:
