@@ -27,7 +27,6 @@ from napari_lsnet.jobs import Ending, Job, JobState, Update
 from napari_lsnet.models.import_dialog import ImportDialog
 from napari_lsnet.models.table import ModelTable
 from napari_lsnet.models.words import card_html
-from napari_lsnet.theme import colours, on_theme_change
 from src_models.errors import LsnetError
 from src_models.progress import Progress
 from src_models.weights.listing import Entry, available, models_folder
@@ -64,12 +63,11 @@ class ModelsPanel(QWidget):
         self._manifest = manifest
         self.job: Job | None = None
         self._then: Callable[[Any], None] | None = None
-        self._message, self._warning = "", False
+        self._message = ""
         self._looked = False
         self._build()
         self._connect()
         self._follow()
-        self.tell("")
 
     def showEvent(self, event: Any) -> None:  # noqa: N802
         """The folder is looked at when the panel is seen, not when it is made."""
@@ -122,6 +120,7 @@ class ModelsPanel(QWidget):
         self.status.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
         self.status.setFrameShape(QFrame.Shape.NoFrame)
         self.status.setFixedHeight(92)
+        self.status.setStyleSheet("background: transparent;")
         self.status.setOpenLinks(False)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(6, 4, 6, 6)
@@ -147,8 +146,7 @@ class ModelsPanel(QWidget):
         self.offline.setChecked(settings.current().offline)
         self.offline.toggled.connect(self._on_offline)
         end_listening = settings.on_change(self._on_settings)
-        end_theme = on_theme_change(self._on_theme)
-        self.destroyed.connect(lambda *_: (end_listening(), end_theme()))
+        self.destroyed.connect(lambda *_: end_listening())
 
     # ---- what the person does
 
@@ -268,9 +266,11 @@ class ModelsPanel(QWidget):
 
     def tell(self, message: str, *, warning: bool = False) -> None:
         """Say something in the status line."""
-        self._message, self._warning = message, warning
+        self._message = message
+        font = self.status.font()
+        font.setBold(warning)
+        self.status.setFont(font)
         self.status.setPlainText(message)
-        self._on_theme()
 
     # ---- jobs
 
@@ -370,12 +370,6 @@ class ModelsPanel(QWidget):
         self.offline.blockSignals(False)
         if self._looked:
             self.refresh()
-
-    def _on_theme(self) -> None:
-        shown = colours()
-        colour = shown.warning if self._warning else shown.text
-        self.status.setStyleSheet(f"QTextBrowser {{ color: {colour}; background: transparent; }}")
-        self.table.recolour()
 
 
 def _button(text: str, tip: str) -> QPushButton:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
 
 from napari_lsnet.models.words import STATES, size_text
-from napari_lsnet.theme import colours
 from src_models.weights.listing import Entry
 
 COLUMNS = ("Name", "State", "Size", "Task", "Licence", "SHA-256")
@@ -77,11 +75,6 @@ class ModelTable(QTableWidget):
         else:
             self.chosen.emit()
 
-    def recolour(self) -> None:
-        """Follow the theme."""
-        for row, entry in enumerate(self._entries):
-            self._fill(row, entry)
-
     def _fill(self, row: int, entry: Entry) -> None:
         cells = (
             f"{entry.name}@{entry.version}",
@@ -98,8 +91,9 @@ class ModelTable(QTableWidget):
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             if COLUMNS[column] == "State":
                 item.setToolTip(entry.problem or STATES[entry.state])
-                if entry.state == "damaged":
-                    item.setForeground(QColor(colours().error))
+                font = item.font()
+                font.setBold(entry.state == "damaged")
+                item.setFont(font)
             if entry.state == "available":
                 font = item.font()
                 font.setItalic(True)
