@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
     from src_models.training.crossval import as_markdown, crossval
 
+    options.let_one_process_speak()
     data = options.read_data(arguments)
     plan = options.make_plan(arguments, data)
     if arguments.plan_only:

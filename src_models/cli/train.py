@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
     from src_models.training.loop import train
 
+    options.let_one_process_speak()
     data = options.read_data(arguments)
     plan = options.make_plan(arguments, data)
     if arguments.plan_only:
@@ -145,6 +146,8 @@ def drive(work: Generator[Progress, Any, Result], *, json_lines: bool, listen: b
             except StopIteration as end:
                 result: Result = end.value
                 return result
+            for note in progress.notes:
+                options.say_note(note, json_lines)
             row = getattr(progress, "row", None)
             if row is None:
                 show(progress)

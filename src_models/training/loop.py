@@ -36,6 +36,10 @@ from src_models.training.sampling import PreparedCase, Sampler, Stream
 from src_models.training.trainer import Trainer, decided, fresh_network
 from src_models.weights.card import TrainingData
 
+NOT_EXACT = (
+    "On a graphics card max pooling in 3D and linear up-sampling have no deterministic form: trainings of one seed "
+    "agree to rounding, not bit for bit."
+)
 _REPORT_S = 0.2
 
 
@@ -96,6 +100,8 @@ class RunSettings:
         A model to begin with; what does not fit, such as a head of other classes, begins anew.
     minutes : float
         Between two checkpoints.
+    cache : Path or None
+        A folder for prepared cases that do not fit into the memory.
     """
 
     device: str = "auto"
@@ -104,6 +110,7 @@ class RunSettings:
     resume: bool = False
     init_from: Path | None = None
     minutes: float = 10.0
+    cache: Path | None = None
 
 
 def train(
@@ -156,6 +163,13 @@ def train(
     data = cases if isinstance(cases, DataSet) else None
     given = {case.id: case for case in (cases.cases if isinstance(cases, DataSet) else cases)}
     sides = fold_of(plan, fold, given)
+    if chosen.previous is not None:
+        raise InputError(
+            "training-cascade",
+            f"{chosen.name} needs the results of {chosen.previous} as input",
+            "this version does not train it",
+            "Choose --config 3d_fullres.",
+        )
     network = fresh_network(chosen, seed)
     if settings.init_from is not None:
         from src_models.training.starting import start_from
@@ -168,7 +182,8 @@ def train(
             stack.enter_context(taken(out, resume=settings.resume))
             write_text(out / PLAN, plan.model_dump_json(indent=1))
         devices.wait()
-        prepared = yield from prepare(plan, chosen, [given[k] for k in sides[0]], [given[k] for k in sides[1]])
+        training, left_out = ([given[name] for name in side] for side in sides)
+        prepared = yield from prepare(plan, chosen, training, left_out, settings.cache)
         identity = {
             "fold": fold,
             "configuration": chosen.name,
@@ -180,6 +195,8 @@ def train(
             trainer.restore(out / CURRENT)
             if devices.rank == 0:
                 write_log(out, trainer.position.history)
+        if devices.device.type == "cuda":
+            yield Progress(phase="train", message="The training begins", notes=(NOT_EXACT,))
         run = _Run(trainer, prepared, out, settings)
         about = data.about if data is not None else TrainingData()
         groups = {case.id: case.group for case in given.values()}

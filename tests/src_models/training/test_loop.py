@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from src_models.errors import DeviceError, FileError, InputError, SaveError
 from src_models.networks.zoo import NAMES
+from src_models.training.cases import case_from_arrays, data_set_from_arrays
 from src_models.training.checkpoint import load_checkpoint
 from src_models.training.loop import RunSettings, TrainingProgress, fold_of, train
 from src_models.training.mirroring import mirror_axes
@@ -197,6 +199,70 @@ def test_names_that_are_not_there(tmp_path):
         next(train(plan, data, tmp_path / "run", settings=RunSettings(device="tpu")))
     assert not (tmp_path / "run").exists()
     assert fold_of(plan, "all", [case.id for case in data.cases])[1] == ()
+
+
+def test_cases_on_the_disk_train_as_those_in_memory(tmp_path, monkeypatch):
+    data = discs(3)
+    plan = tiny_plan(data)
+    held = finish(train(plan, data, tmp_path / "a", fold="all", settings=CPU))
+    monkeypatch.setattr("src_models.training.prepared.SHARE_OF_MEMORY", 0.0)
+    kept = RunSettings(device="cpu", workers=0, cache=tmp_path / "cache")
+    mapped = finish(train(plan, data, tmp_path / "b", fold="all", settings=kept))
+    assert mapped.card.sha256 == held.card.sha256
+    assert len(list((tmp_path / "cache").iterdir())) == 6
+    finish(train(plan, data, tmp_path / "c", fold="all", settings=kept))
+    assert len(list((tmp_path / "cache").iterdir())) == 6
+
+
+def bad_data(what: str):
+    shape = (20, 20)
+    cases = []
+    for k in range(3):
+        label = np.zeros(shape, np.uint8)
+        label[5:9, 5:9] = 1
+        image = np.random.default_rng(k).normal(size=shape).astype(np.float32)
+        if what == "constant" and k == 1:
+            image[:] = 4
+        if what == "undeclared" and k == 1:
+            label[0, 0] = 9
+        if what == "nan" and k == 1:
+            image[3, 3] = np.nan
+        if what == "empty" or (what == "one empty" and k == 1):
+            label[:] = 0
+        cases.append(case_from_arrays(f"c{k}", image, label))
+    return data_set_from_arrays("bad", cases, {1: "disc"})
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("constant", "case c1 has one value everywhere"),
+        ("undeclared", r"case c1 hold 9.*--map 9:1"),
+        ("nan", "1 voxel without a finite value"),
+        ("empty", "No case to train on has a marked voxel"),
+    ],
+)
+def test_bad_cases_are_told_in_one_sentence(tmp_path, what, said):
+    data = bad_data(what)
+    with pytest.raises(InputError, match=said):
+        finish(train(tiny_plan(data), data, tmp_path / "run", fold="all", settings=CPU))
+
+
+def test_an_empty_case_is_kept_and_said(tmp_path):
+    data = bad_data("one empty")
+    seen, _ = states(train(tiny_plan(data), data, tmp_path / "run", fold="all", settings=CPU))
+    assert [note for p in seen for note in p.notes] == ["1 of 3 cases to train on have no marked voxel: c1."]
+
+
+def test_half_precision_trains_and_keeps_full_weights(tmp_path):
+    data = discs(2)
+    settings = RunSettings(device="cpu", precision="bf16", workers=0)
+    result = finish(train(tiny_plan(data), data, tmp_path / "run", fold="all", settings=settings))
+    kept = weights_of(tmp_path / "run" / "checkpoint.safetensors").values()
+    assert {value.dtype for value in kept} == {torch.float32}
+    assert result.weights.exists()
+    with pytest.raises(InputError, match="fp16 does not train on the processor"):
+        next(train(tiny_plan(data), data, tmp_path / "x", fold="all", settings=replace(settings, precision="fp16")))
 
 
 def test_scores_of_patients_pool_their_slices():
