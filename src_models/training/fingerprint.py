@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from src_models.errors import InputError
 from src_models.files.gate import shown
 from src_models.preprocessing.checks import NanRule, constant, finite
-from src_models.preprocessing.cropping import bounding_box, nonzero_mask
+from src_models.preprocessing.cropping import bounding_box, nonzero
 from src_models.preprocessing.parameters import ChannelStatistics
 from src_models.progress import Progress, finish
 from src_models.training.case import Case, DataSet
@@ -173,7 +173,7 @@ def _look(case: Case, data: DataSet, nan: NanRule, seen: _Seen) -> None:
         )
     labels = segmentation.labels
     check_values(case, labels, data)
-    box = bounding_box(nonzero_mask(image))
+    box = bounding_box(nonzero(image))
     inside = labels[box] > 0
     if data.ignore_label is not None:
         inside &= labels[box] != data.ignore_label
