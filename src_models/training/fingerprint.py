@@ -24,7 +24,7 @@ from src_models.progress import Progress, finish
 from src_models.training.case import Case, DataSet
 from src_models.training.checks import check_values
 
-_KEPT_PER_CASE = 200_000
+_KEPT_PER_CASE = 20_000
 """Different intensities kept per case and channel; more are thinned to this many quantiles."""
 
 
