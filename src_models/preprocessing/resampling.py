@@ -120,25 +120,45 @@ def resample_labels(
     if labels.shape == tuple(shape):
         return labels
     near = resample(labels, shape, order=0, axis=axis)
-    values = np.unique(labels)
+    values, counts = np.unique(labels, return_counts=True)
     if order == 0 or len(values) == 1:
         return near
-    result = np.full(tuple(shape), values[0], labels.dtype)
-    best = np.zeros(tuple(shape))
+    # The most frequent label, mostly the background, is never resampled: it has what the others leave.
+    most = values[counts.argmax()]
+    best, rest = np.zeros(tuple(shape)), np.zeros(tuple(shape))
+    result = np.full(tuple(shape), most, labels.dtype)
     near_leads = np.zeros(tuple(shape), bool)
-    for value in values:
+    for value in values[values != most]:
         mask = labels == value
         if order == 1:
             share, window = _linear_share(mask, shape, axis)
         else:
             share, window = resample(mask.astype(np.float64), shape, order=order, axis=axis), (slice(None),) * mask.ndim
-        there = best[window]
-        larger = share > there + _TIE
-        is_near = near[window] == value
-        near_leads[window] = np.where(larger, is_near, near_leads[window] | (is_near & (share >= there - _TIE)))
-        result[window][larger] = value
-        best[window] = np.maximum(there, share)
+        _contest(result[window], best[window], near_leads[window], share, value, near[window])
+        rest[window] += share
+    if order == 1:
+        share = np.subtract(1.0, rest, out=rest)
+    else:
+        share = resample((labels == most).astype(np.float64), shape, order=order, axis=axis)
+    _contest(result, best, near_leads, share, most, near)
     return np.where(near_leads, near, result)
+
+
+def _contest(
+    result: NDArray[Any],
+    best: NDArray[np.float64],
+    near_leads: NDArray[np.bool_],
+    share: NDArray[np.float64],
+    value: Any,
+    near: NDArray[Any],
+) -> None:
+    """Let a label take, in place, the voxels where its share is the largest so far."""
+    larger, level = share > best + _TIE, share >= best - _TIE
+    level &= share > _TIE
+    near_leads &= ~larger
+    near_leads |= level & (near == value)
+    result[larger | (level & (result > value))] = value
+    np.maximum(best, share, out=best)
 
 
 def _linear_share(

@@ -34,6 +34,7 @@ def fingerprints() -> dict[str, dict[str, Any]]:
         "exactly_three": _same([40, 300, 300], [3.0, 1.0, 1.0], 50),
         "exactly_two": _same([80, 160, 160], [2.0, 1.0, 1.0], 50),
         "abdomen": _same([482, 512, 512], [1.0, 0.77, 0.77], 131, channels={"0": "CT"}),
+        "barely_too_large": _same([205, 205, 205], ISO, 50),
         "thin": _same([6, 200, 180], [4.0, 1.0, 1.0], 30),
         "thin_middle": _same([120, 5, 130], ISO, 30),
         "coarse_in_the_last_axis": _same([200, 180, 40], [0.8, 0.8, 4.0], 40),

@@ -56,6 +56,18 @@ def test_a_case_weighs_the_same_whatever_its_size():
     assert intensity_statistics(once).mean == pytest.approx((2 + 10) / 2)
 
 
+def test_many_different_values_are_thinned_without_moving_the_statistics():
+    rng = np.random.default_rng(3)
+    image = rng.gamma(2.0, 300.0, (40, 60, 50)).astype(np.float32)
+    data = data_set_from_arrays("set", [case_from_arrays("a", image, np.ones(image.shape, np.uint8))])
+    found, values = fingerprint_now(data).channels[0], image.astype(float)
+    assert found.mean == pytest.approx(values.mean(), abs=1e-3 * values.std())
+    assert found.std == pytest.approx(values.std(), rel=2e-3)
+    assert (found.minimum, found.maximum) == (values.min(), values.max())
+    for ours, percent in ((found.percentile_00_5, 0.5), (found.median, 50), (found.percentile_99_5, 99.5)):
+        assert ours == pytest.approx(np.percentile(values, percent), abs=5e-3 * values.std())
+
+
 def test_percentiles_of_equal_weights_are_order_statistics():
     points = np.random.default_rng(2).permutation(1000).astype(float)
     assert weighted_percentiles(points, np.full(1000, 1e-3), (0.5, 50, 99.5)) == (4, 499, 994)
@@ -66,7 +78,7 @@ def test_progress_and_notes_come_case_by_case():
     given.cases[1].load_volume.args[0].array[0, 0, 0] = np.nan
     steps = list(fingerprint(given, nan="fill"))
     assert [round(step.fraction, 3) for step in steps] == [0.333, 0.667, 1]
-    assert "1 voxels" in steps[1].notes[0]
+    assert "1 voxel without" in steps[1].notes[0]
     with pytest.raises(InputError, match="--nan fill"):
         fingerprint_now(given)
 
