@@ -71,7 +71,7 @@ def save_whole(
 
 
 def save_together(contents: Mapping[Path, bytes], *, overwrite: bool) -> None:
-    """Write files of one folder that belong together: all of them, or none.
+    """Write files that belong together: all of them, or none.
 
     Everything that can fail for want of space or rights is done before the first name is given; a file that was there
     before comes back where a later one cannot be put in place.
@@ -125,7 +125,8 @@ def save_together(contents: Mapping[Path, bytes], *, overwrite: bool) -> None:
     finally:
         for path in [part for part, _ in staged] + [before for _, before in kept if before is not None]:
             path.unlink(missing_ok=True)
-    _sync_folder(next(iter(contents)).parent)
+    for folder in dict.fromkeys(target.parent for target in contents):
+        _sync_folder(folder)
 
 
 def _check_target(target: Path, name: str, *, overwrite: bool) -> None:

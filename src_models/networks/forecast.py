@@ -1,8 +1,8 @@
 """Before a run: how many operations a network takes and how much memory, without computing anything.
 
 One pass on torch's meta device, where tensors have shapes but no numbers, runs the same Python as the real one: each
-convolution is counted by its closed form, each storage from its birth to its end. What the operators themselves use
-for a moment inside (work space of a library) is not seen.
+convolution is counted by its closed form, each storage from its birth to its end. `workspace` adds what convolutions
+on a processor use for a moment.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from src_models.networks.receptive_field import on_meta
+from src_models.networks.workspace import convolution_workspace, gradient_workspace
 
 Mode = Literal["predict", "train"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -64,7 +65,7 @@ class Forecast:
     weights_bytes : int
         Weights and buffers, with their copies in low precision.
     activations_bytes : int
-        Largest sum of living tensors beside weights, gradients and optimiser state; the input among them.
+        Largest sum of living tensors beside weights and optimiser state: the input and, in training, gradients too.
     gradients_bytes, optimiser_bytes : int
         In training.
     peak_bytes : int
@@ -103,6 +104,7 @@ def forecast(
     batch: int = 1,
     optimiser: str = "sgd",
     precision: Precision = "fp32",
+    device: str = "cpu",
     loss: Callable[[Any], Tensor] | None = None,
 ) -> Forecast:
     """Operations and memory of one step.
@@ -121,13 +123,15 @@ def forecast(
         In training.
     precision : {"fp32", "bf16", "fp16"}
         Of the activations; weights stay in fp32 beside a low copy.
+    device : str
+        On "cpu" the copies that its convolutions make are counted too; a graphics card's work space is not known.
     loss : callable of NetOutput to Tensor, optional
         On meta tensors; by default Dice and cross entropy of every output.
 
     Returns
     -------
     Forecast
-        Bytes as torch's allocators count them, without the work space of libraries.
+        Bytes as torch's allocators count them.
     """
     size = tuple(int(n) for n in shape)
     twin = on_meta(network)
@@ -138,7 +142,7 @@ def forecast(
     if low is not torch.float32:
         twin = _in_low_precision(twin, low, names)
         weights += sum(t.nbytes for t in (*twin.parameters(), *twin.buffers()))
-    account = _Account(names)
+    account = _Account(names, device == "cpu")
     if mode == "predict":
         twin.eval()
         with torch.no_grad(), account:
@@ -146,7 +150,6 @@ def forecast(
             twin(x)
         gradients = state = 0
         peak = weights + account.peak
-        activations = account.peak
     else:
         twin.train()
         state = OPTIMISER_STATES[optimiser] * sum(p.nbytes for p in network.parameters() if p.requires_grad)
@@ -155,13 +158,12 @@ def forecast(
             x = torch.empty(batch, twin.in_channels, *size, device="meta", dtype=low)
             _train_once(twin, x, loss or _usual_loss(twin))
         peak = weights + state + max(account.peak, gradients + _largest(network))
-        activations = max(account.peak - gradients, account.peak_forward)
     return Forecast(
         tuple(account.layers),
         account.flops,
         batch * prod(size),
         weights,
-        activations,
+        account.peak,
         gradients,
         state,
         peak,
@@ -226,12 +228,12 @@ class _Totals:
 class _Account(TorchDispatchMode):  # type: ignore[misc]
     """Counts operations of convolutions and bytes of living storages, in the order things happen."""
 
-    def __init__(self, names: dict[int, str]) -> None:
+    def __init__(self, names: dict[int, str], processor: bool) -> None:
         super().__init__()
         self.names = names
+        self.processor = processor
         self.layers: list[LayerCost] = []
         self.flops = 0
-        self.peak_forward = 0
         self._totals = _Totals()
 
     @property
@@ -246,26 +248,28 @@ class _Account(TorchDispatchMode):  # type: ignore[misc]
         result = func(*args, **(kwargs or {}))
         packet = func._overloadpacket
         if packet is torch.ops.aten.convolution:
-            self._count(args[1], convolution_flops(args[0], args[1], result, args[6]), result)
+            x, weight, _, stride, _, _, transposed = args[:7]
+            self._count(weight, convolution_flops(x, weight, result, transposed), result)
+            if self.processor:
+                self._moment(convolution_workspace(x, weight, result, stride, transposed))
         elif packet is torch.ops.aten.convolution_backward:
-            # args: gradient of the output, input, weight, ..., transposed, ..., which gradients are wanted
-            once = convolution_flops(args[1], args[2], args[0], args[7])
-            self.flops += once * sum(args[10][:2])
+            gradient, x, weight, _, stride, _, _, transposed, _, _, wanted = args
+            self.flops += convolution_flops(x, weight, gradient, transposed) * sum(wanted[:2])
+            if self.processor:
+                self._moment(gradient_workspace(gradient, x, weight, stride, transposed, wanted[0]))
         for output in result if isinstance(result, tuple | list) else (result,):
             if isinstance(output, Tensor):
                 self._born(output)
-        if not torch.is_grad_enabled() or not self._in_backward():
-            self.peak_forward = max(self.peak_forward, self._totals.live)
         return result
-
-    @staticmethod
-    def _in_backward() -> bool:
-        return bool(torch._C._current_graph_task_id() != -1)
 
     def _count(self, weight: Tensor, flops: int, output: Tensor) -> None:
         name = self.names.get(id(weight), "")
         self.layers.append(LayerCost(name, tuple(weight.shape), tuple(output.shape), flops))
         self.flops += flops
+
+    def _moment(self, extra: int) -> None:
+        """Bytes that come and go within one operator, its result among them."""
+        self._totals.peak = max(self._totals.peak, self._totals.live + extra)
 
     def _born(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src_models.errors import FileError, InputError
+from src_models.errors import FileError, InputError, SaveError
 from src_models.files.gate import shown, shown_name
 from src_models.files.saving import save_together
+from src_models.progress import Progress
 from src_models.weights.card import ModelCard
-from src_models.weights.listing import SHIPPED, Entry, available, find, models_folder
+from src_models.weights.listing import SHIPPED, Entry, available, entry_of, find, models_folder
 from src_models.weights.manifest import Manifest
 from src_models.weights.pairs import (
     CARD_SUFFIX,
     WEIGHTS_SUFFIX,
     card_path,
     card_text,
+    check_hash,
+    hash_file,
     read_card,
     read_weights,
     stem_of,
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from src_models.networks.network import Network
     from src_models.weights.model import Model
 
-__all__ = ["Entry", "available", "find", "load", "load_folds", "locate", "models_folder", "save"]
+__all__ = ["Entry", "available", "find", "load", "load_folds", "locate", "models_folder", "remove", "save", "verify"]
 
 
 def save(network: Network, card: ModelCard, path: str | os.PathLike[str], *, overwrite: bool = False) -> ModelCard:
@@ -200,6 +204,48 @@ def load_pair(path: Path) -> Model:
     name = shown_name(weights_path(path))
     network = network_with(card.network, tensors_in(content, name), name)
     return Model(network, card)
+
+
+def verify(entry: Entry) -> Generator[Progress, None, Entry]:
+    """Hash the weights of a model; returns its entry, damaged where the hash is not that of its card.
+
+    Parameters
+    ----------
+    entry : Entry
+        Of a model that is here.
+    """
+    if entry.path is None:
+        return entry
+    fresh = entry_of(entry.path, "installed" if entry.state == "damaged" else entry.state)
+    if fresh.state == "damaged" or fresh.card is None:
+        return fresh
+    try:
+        check_hash((yield from hash_file(entry.path)), fresh.card.sha256, shown_name(entry.path))
+    except FileError as error:
+        return replace(fresh, state="damaged", problem=str(error))
+    return fresh
+
+
+def remove(entry: Entry) -> None:
+    """Take the files of an installed or damaged model away.
+
+    Raises
+    ------
+    InputError
+        Where it came with the package, or is not here.
+    SaveError
+        Where the files cannot be removed.
+    """
+    if entry.path is None or entry.path.parent.resolve() == SHIPPED.resolve():
+        why = "it is not on this computer" if entry.path is None else "it came with the package"
+        raise InputError("weights-remove", f"{shown(entry.name)} cannot be removed", why, "")
+    try:
+        # the card last: a half that is left is still listed, as damaged
+        entry.path.unlink(missing_ok=True)
+        card_path(entry.path).unlink(missing_ok=True)
+    except OSError as error:
+        why = (error.strerror or "the system refused it").lower()
+        raise SaveError("weights-remove", f"{shown(entry.name)} was not removed", why, "Check its rights.") from error
 
 
 def tensors_in(content: bytes, name: str) -> dict[str, Tensor]:
