@@ -213,8 +213,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of shape (B, outputs, *spatial / stride)."""
-        result: Tensor = self.act(self.conv2(self.conv1(x)) + self.skip(x))
-        return result
+        shortcut: Tensor = self.skip(x)
+        result: Tensor = self.conv2(self.conv1(x))
+        result += shortcut
+        finished: Tensor = self.act(result)
+        return finished
 
 
 class Up(nn.Module):

@@ -77,7 +77,8 @@ class UNet(Network):
             stride = 2 if level > 0 and options.down == "strided" else 1
             self.encoder.append(self._convs(channels, width, stride))
             channels = width
-        self.ups, self.decoder = nn.ModuleList(), nn.ModuleList()
+        self.ups = nn.ModuleList()
+        self.decoder = nn.ModuleList()
         for width in reversed(widths[:-1]):
             self.ups.append(Up(ndim, channels, width, 2, options.up))
             self.decoder.append(self._convs(2 * width if options.skip == "concat" else width, width))
@@ -97,14 +98,13 @@ class UNet(Network):
             skips.append(x)
         skips.pop()
         aux: list[Tensor] = []
-        for step, (up, convs) in enumerate(zip(self.ups, self.decoder, strict=True)):
-            skip = skips.pop()
-            x = torch.cat((skip, up(x)), 1) if self.options.skip == "concat" else skip + up(x)
-            # a skip held on would stay in memory until the end
-            del skip
-            x = convs(x)
-            if step < len(self.aux_heads):
-                aux.insert(0, self.aux_heads[step](x))
+        for up, convs in zip(self.ups, self.decoder, strict=True):
+            x = torch.cat((skips.pop(), up(x)), 1) if self.options.skip == "concat" else skips.pop() + up(x)
+            # not convs(x): this frame would hold the joined features, the largest of all, until the level is done
+            for block in convs.children():
+                x = block(x)
+            if len(aux) < len(self.aux_heads):
+                aux.insert(0, self.aux_heads[len(aux)](x))
         return NetOutput(self.head(x), tuple(aux))
 
     def _convs(self, inputs: int, width: int, stride: int = 1) -> nn.Sequential:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def pool_with_indices(x: Tensor, factor: int = 2) -> tuple[Tensor, Tensor]:
@@ -27,7 +28,12 @@ def pool_with_indices(x: Tensor, factor: int = 2) -> tuple[Tensor, Tensor]:
         `places` (uint8: they are kept until the way up) counts inside the window, last axis fastest; the first of equal
         values wins.
     """
-    values, places = _windows(x, factor).max(-1)
+    pool = functional.max_pool2d if x.ndim == 4 else functional.max_pool3d
+    values, flat = pool(x, factor, return_indices=True)
+    places = torch.zeros_like(flat)
+    for k, size in enumerate(reversed(x.shape[2:])):
+        places += flat % size % factor * factor**k
+        flat = flat // size
     return values, places.to(torch.uint8)
 
 
@@ -52,11 +58,3 @@ class Unpool(nn.Module):
         spread = spread.reshape(*x.shape, *(self.factor,) * ndim)
         order = [0, 1, *(axis for d in range(ndim) for axis in (2 + d, 2 + ndim + d))]
         return spread.permute(order).reshape(*x.shape[:2], *(n * self.factor for n in x.shape[2:]))
-
-
-def _windows(x: Tensor, factor: int) -> Tensor:
-    """(B, C, *spatial) to (B, C, *coarse spatial, voxels of a window)."""
-    ndim = x.ndim - 2
-    split = x.reshape(*x.shape[:2], *(part for n in x.shape[2:] for part in (n // factor, factor)))
-    order = [0, 1, *range(2, 2 + 2 * ndim, 2), *range(3, 3 + 2 * ndim, 2)]
-    return split.permute(order).flatten(-ndim)
