@@ -14,7 +14,8 @@ from src_models.networks.zoo import build
 from src_models.sample_data import sample_file
 
 SLICES = ("p004_s130", "p005_s134", "p027_s121", "p035_s103", "p085_s136", "p109_s116")
-CASES = ("hippocampus_001", "hippocampus_006")
+FC = {"width": 4, "fc_width": 32, "dropout": 0.0}
+CASE = "hippocampus_001"
 
 
 @cache
@@ -32,15 +33,11 @@ def liver() -> tuple[Tensor, Tensor]:
 
 @cache
 def hippocampus() -> tuple[Tensor, Tensor]:
-    """Two MR cut-outs, cropped to one size, and front and back of the hippocampus as one class."""
-    images, labels = [], []
-    for name in CASES:
-        image = torch.as_tensor(read_volume(sample_file(f"hippocampus_mr/{name}.nii.gz")).array.copy()).float()
-        label = torch.as_tensor(read_segmentation(sample_file(f"hippocampus_mr/{name}_label.nii.gz")).labels.copy())
-        cut = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(image.shape, (32, 32, 32), strict=True))
-        images.append(((image - image.mean()) / image.std())[cut][None])
-        labels.append((label[cut] > 0).long())
-    return torch.stack(images), torch.stack(labels)
+    """An MR cut-out, cropped, and front and back of the hippocampus as one class."""
+    image = torch.as_tensor(read_volume(sample_file(f"hippocampus_mr/{CASE}.nii.gz")).array.copy()).float()
+    label = torch.as_tensor(read_segmentation(sample_file(f"hippocampus_mr/{CASE}_label.nii.gz")).labels.copy())
+    cut = tuple(slice((n - 32) // 2, (n - 32) // 2 + 32) for n in image.shape)
+    return ((image - image.mean()) / image.std())[cut][None, None], (label[cut] > 0).long()[None]
 
 
 def foreground_dice(logits: Tensor, labels: Tensor) -> float:
@@ -58,19 +55,19 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "ndim", "steps", "options"),
     [
-        ("fcn32s", 2, 40, {"width": 4, "fc_width": 32, "dropout": 0.1}),
-        ("fcn16s", 2, 40, {"width": 4, "fc_width": 32, "dropout": 0.1}),
-        ("fcn8s", 2, 40, {"width": 4, "fc_width": 32, "dropout": 0.1}),
-        ("deconvnet", 2, 40, {"width": 4, "fc_width": 32, "dropout": 0.1}),
+        ("fcn32s", 2, 20, FC),
+        ("fcn16s", 2, 20, FC),
+        ("fcn8s", 2, 20, FC),
+        ("deconvnet", 2, 50, FC),
         ("segnet", 2, 40, {"width": 4}),
-        ("segnet", 2, 40, {"width": 8, "preset": "basic"}),
-        ("vnet", 2, 25, {"width": 4}),
-        ("vnet", 2, 25, {"width": 4, "preset": "monai"}),
-        ("attention-unet", 2, 25, {"base_width": 6}),
-        ("fcn8s", 3, 20, {"width": 4, "fc_width": 32, "dropout": 0.1}),
-        ("deconvnet", 3, 20, {"width": 4, "fc_width": 32, "dropout": 0.1}),
-        ("segnet", 3, 20, {"width": 4}),
-        ("vnet", 3, 12, {"width": 2}),
+        ("segnet", 2, 15, {"width": 8, "preset": "basic"}),
+        ("vnet", 2, 15, {"width": 4}),
+        ("vnet", 2, 15, {"width": 4, "preset": "monai"}),
+        ("attention-unet", 2, 15, {"base_width": 6}),
+        ("fcn8s", 3, 16, FC),
+        ("deconvnet", 3, 26, FC),
+        ("segnet", 3, 30, {"width": 4}),
+        ("vnet", 3, 10, {"width": 2}),
         ("attention-unet", 3, 15, {"base_width": 4}),
     ],
 )
@@ -78,7 +75,7 @@ def test_a_few_seconds_of_training_find_the_organ(name: str, ndim: int, steps: i
     images, labels = liver() if ndim == 2 else hippocampus()
     torch.manual_seed(0)
     net = build(name, 1, 2, ndim, **options)
-    optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
     losses, dices = [], []
     for _ in range(steps):
         optimiser.zero_grad()
