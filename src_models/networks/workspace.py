@@ -39,9 +39,9 @@ def convolution_workspace(x: Tensor, weight: Tensor, output: Tensor, stride: Seq
         return output.nbytes + _columns(weight, output)
     if transposed:
         # the result leaves its blocks, and is then copied once more to lie in order
-        return max(_blocked(x) + output.nbytes, 3 * output.nbytes)
+        return max(_blocked(x) + _blocked_weight(weight) + output.nbytes, 3 * output.nbytes)
     inside = _blocked(x) if x.shape[1] >= block() else 0
-    return _blocked(output) + max(inside, output.nbytes)
+    return _blocked(output) + max(inside + _blocked_weight(weight), output.nbytes)
 
 
 def gradient_workspace(
@@ -50,7 +50,9 @@ def gradient_workspace(
     """The same for the backward pass: the result's gradient is given, `wanted` says whether the input's is."""
     if _by_columns(x, weight, stride, transposed):
         return _columns(weight, gradient) + (x.nbytes if wanted else 0)
-    return _blocked(gradient) + (_blocked(x) if wanted else 0)
+    copies = _blocked(gradient) + (_blocked(x) if wanted else 0) + _blocked_weight(weight)
+    # then the gradient of the weights, first in blocks; the input's is there by now
+    return max(copies, (x.nbytes if wanted else 0) + 2 * _blocked_weight(weight))
 
 
 def _by_columns(x: Tensor, weight: Tensor, stride: Sequence[int], transposed: bool) -> bool:
@@ -75,3 +77,12 @@ def _columns(weight: Tensor, output: Tensor) -> int:
 def _blocked(tensor: Tensor) -> int:
     channels = -(-tensor.shape[1] // block()) * block()
     return tensor.element_size() * tensor.shape[0] * channels * prod(tensor.shape[2:])
+
+
+def _blocked_weight(weight: Tensor) -> int:
+    """Input channels are rounded up too where there are enough of them."""
+    rows = -(-weight.shape[0] // block()) * block()
+    columns = weight.shape[1]
+    if columns >= block():
+        columns = -(-columns // block()) * block()
+    return weight.element_size() * rows * columns * prod(weight.shape[2:])
