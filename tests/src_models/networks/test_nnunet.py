@@ -17,7 +17,11 @@ ANSWERS: dict[str, dict[str, Any]] = json.loads(TARGET.read_text())["cases"]
 
 
 def network(case: dict[str, Any]) -> Network:
-    return build("nnunet-residual" if case["residual"] else "nnunet", 2, 3, len(case["size"]), **case["arch"]).double().eval()
+    return (
+        build("nnunet-residual" if case["residual"] else "nnunet", 2, 3, len(case["size"]), **case["arch"])
+        .double()
+        .eval()
+    )
 
 
 @pytest.fixture(params=ANSWERS)
