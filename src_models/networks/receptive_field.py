@@ -187,7 +187,7 @@ def _follow(network: Any, size: tuple[int, ...]) -> list[Bounds]:
     ]
     try:
         with torch.no_grad(), tracer:
-            x = torch.empty(1, network.in_channels, *size, device="meta")
+            x = torch.empty(1, network.in_channels, *size, device="meta", dtype=next(network.parameters()).dtype)
             tracer.bounds[x] = [(np.arange(n), np.arange(n)) for n in size]
             logits = network.compute(x).logits
     finally:
@@ -322,14 +322,13 @@ def _pool(bounds: list[Bounds], args: tuple[Any, ...], output: Tensor) -> list[B
     ]
 
 
-def _nearest(bounds: list[Bounds], args: tuple[Any, ...], output: Tensor) -> list[Bounds]:
+def _nearest(bounds: list[Bounds], _args: tuple[Any, ...], output: Tensor) -> list[Bounds]:
     return [
-        _window(each, np.arange(n) * len(each[0]) // n, [0])
-        for each, n in zip(bounds, output.shape[2:], strict=True)
+        _window(each, np.arange(n) * len(each[0]) // n, [0]) for each, n in zip(bounds, output.shape[2:], strict=True)
     ]
 
 
-def _linear(bounds: list[Bounds], args: tuple[Any, ...], output: Tensor) -> list[Bounds]:
+def _linear(bounds: list[Bounds], _args: tuple[Any, ...], output: Tensor) -> list[Bounds]:
     moved = []
     for each, n in zip(bounds, output.shape[2:], strict=True):
         source = ((np.arange(n) + 0.5) * len(each[0]) / n - 0.5).clip(0, None)

@@ -19,8 +19,35 @@ CLASSICS: list[tuple[str, dict[str, object]]] = [
     ("attention-unet", {"base_width": 2}),
 ]
 
+UNETS: list[tuple[str, dict[str, object]]] = [
+    ("unet", {"base_width": 2, "depth": 3}),
+    (
+        "unet",
+        {
+            "base_width": 2,
+            "depth": 2,
+            "convs_per_level": 1,
+            "down": "strided",
+            "up": "linear",
+            "norm": "batch",
+            "act": "relu",
+            "skip": "add",
+            "deep_supervision": True,
+            "dropout": 0.2,
+        },
+    ),
+    ("unet", {"widths": [2, 3, 4], "depth": 2, "up": "nearest", "norm": "none", "deep_supervision": True}),
+    ("unet-paper", {}),
+    ("unet-paper", {"bn_first": True, "dropout": 0.5}),
+    ("nnunet", {"features_per_stage": [2, 3, 4, 4]}),
+    ("nnunet-residual", {"features_per_stage": [2, 3, 4, 4], "n_blocks_per_stage": [1, 2, 1, 2]}),
+]
 
-def tiny_classic(name: str, options: dict[str, object], ndim: int) -> Network:
+EVERY = UNETS + CLASSICS
+"""At least one case for every name of the zoo."""
+
+
+def tiny(name: str, options: dict[str, object], ndim: int) -> Network:
     """One channel in, three classes out, always the same weights."""
     torch.manual_seed(0)
     return build(name, 1, 3, ndim, **options)
