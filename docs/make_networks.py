@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -43,20 +42,18 @@ assert out.attention[1].shape == (1, 1, 5, 9, 5), "the map of level 1 has a voxe
 """
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A row: name in the zoo, what it is, where it was published, options that differ from the defaults."""
+class Entry(NamedTuple):
+    """A row: name in the zoo, what it is, where it was published, and the preset where it is not the default."""
 
     name: str
     what: str
     paper: str
-    options: dict[str, Any] = field(default_factory=dict)
+    preset: str = ""
 
     @property
     def title(self) -> str:
         """Name, and what sets it apart."""
-        chosen = "".join(f", {key} `{value}`" for key, value in self.options.items())
-        return f"`{self.name}`{chosen}"
+        return f"`{self.name}`" + (f", preset `{self.preset}`" if self.preset else "")
 
 
 ENTRIES = (
@@ -81,7 +78,7 @@ ENTRIES = (
         "segnet",
         "the small variant: 4 levels of one 7-wide convolution each",
         "Badrinarayanan, Kendall, Cipolla, IEEE TPAMI 2017",
-        {"preset": "basic"},
+        "basic",
     ),
     Entry(
         "unet",
@@ -102,7 +99,7 @@ ENTRIES = (
         "vnet",
         "VNet as MONAI builds it, for weights from there",
         "Cardoso et al., arXiv 2211.02701",
-        {"preset": "monai"},
+        "monai",
     ),
     Entry(
         "attention-unet",
@@ -124,8 +121,9 @@ ENTRIES = (
 
 def _built(entry: Entry, ndim: int) -> Network:
     """With shapes but without numbers: nothing is computed and little memory taken."""
+    options = {"preset": entry.preset} if entry.preset else {}
     with torch.device("meta"):
-        return build(entry.name, CHANNELS, CLASSES, ndim, **entry.options)
+        return build(entry.name, CHANNELS, CLASSES, ndim, **options)
 
 
 def _millions(count: int) -> str:
