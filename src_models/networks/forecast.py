@@ -225,11 +225,11 @@ class _Totals:
     known: set[int] = field(default_factory=set)
 
 
-class _Account(TorchDispatchMode):  # type: ignore[misc]
+class _Account(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations of convolutions and bytes of living storages, in the order things happen."""
 
     def __init__(self, names: dict[int, str], processor: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names = names
         self.processor = processor
         self.layers: list[LayerCost] = []

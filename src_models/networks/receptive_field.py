@@ -204,11 +204,11 @@ def _follow(network: Any, size: tuple[int, ...]) -> list[Bounds]:
     return list(found)
 
 
-class _Tracer(TorchDispatchMode):  # type: ignore[misc]
+class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Moves bounds along with every operator."""
 
     def __init__(self, ndim: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ndim = ndim
         self.bounds: Any = WeakIdKeyDictionary()
         self.unknown = ""
