@@ -58,8 +58,10 @@ def test_a_fresh_skip_is_ignored_and_a_learned_one_is_not(name: str, ndim: int) 
         for factor in (*(2,) * net.options.skips, 32 >> net.options.skips):
             scores = LinearUp(ndim, 3, factor)(scores)
         torch.testing.assert_close(net(image), scores)
-        net.score_pool4.weight.fill_(1.0)
-        assert (net(image) - scores).abs().max() > 0.1
+        for skip in [getattr(net, f"score_pool{4 - k}") for k in range(net.options.skips)]:
+            skip.weight.fill_(1.0)
+            assert (net(image) - scores).abs().max() > 0.1
+            skip.weight.fill_(0.0)
 
 
 def coarse_scores(net: FCN, image: torch.Tensor) -> torch.Tensor:
