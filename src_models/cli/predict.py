@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from src_models.cli import inputs, options, report
 from src_models.errors import InputError, LsnetError
 from src_models.inference.parameters import PredictionParameters
+from src_models.progress import finish
 
 if TYPE_CHECKING:
     from src_models.cli.predict_case import Case, CaseOptions, Outcome
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "input", metavar="INPUT", type=Path, help="The image, or a folder of images: NIfTI, NRRD, MetaImage, PNG, TIFF."
+        "input", metavar="INPUT", type=Path, help="The image, or a folder of images: NIfTI, NRRD, MetaImage, PNG, TIFF; or one zarr array."
     )
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -147,6 +148,8 @@ def _watched(case: Case, settings: CaseOptions, models: Sequence[Model], argumen
         report.watch_job(arguments.json, case.name) as show,
         interrupts(arguments.keep_partial) as interrupted,
     ):
+        if predict_case.is_array_store(case.files[0]):
+            return finish(predict_case.start_chunked(case, settings, models), show)
         opened = predict_case.opened(case, settings, models)
         work = opened.start(interrupted)
         while True:
@@ -226,7 +229,10 @@ def _tell_plan(
     from src_models.cli import predict_case
 
     for case in cases:
-        work = predict_case.opened(case, settings, models).start(lambda: False)
+        if predict_case.is_array_store(case.files[0]):
+            work: Any = predict_case.start_chunked(case, settings, models)
+        else:
+            work = predict_case.opened(case, settings, models).start(lambda: False)
         first = next(work)
         work.close()
         told = {

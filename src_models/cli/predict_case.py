@@ -239,6 +239,31 @@ def check_cases(cases: Sequence[Case], settings: CaseOptions) -> None:
             check_targets([case.target, record_path(case.target)], case.files, overwrite=settings.overwrite)
 
 
+def start_chunked(case: Case, settings: CaseOptions, models: Sequence[Model]) -> Generator[Any, None, Outcome]:
+    """Predict a zarr array slab by slab; labels and record are written as it goes."""
+    from src_models.inference.chunked import open_array, predict_chunked
+
+    began = time.perf_counter()
+    array, spacing, known = open_array(case.files[0])
+    done = yield from predict_chunked(
+        models, array, spacing, case.target, settings.parameters, overwrite=settings.overwrite
+    )
+    notes = done.notes if known else ("The array gives no voxel size; 1 mm was taken.", *done.notes)
+    record = done.record.model_copy(update={"notes": notes, "local": {"out": case.target.name}})
+    write_record(record_path(case.target), record)
+    labels, _, _ = open_array(done.path)
+    voxels = sum(int(np.count_nonzero(labels[k : k + 16])) for k in range(0, labels.shape[0], 16))
+    return Outcome(
+        image=case.name,
+        out=str(case.target),
+        record=str(record_path(case.target)),
+        complete=True,
+        voxels=voxels,
+        seconds=round(time.perf_counter() - began, 2),
+        notes=notes,
+    )
+
+
 def opened(case: Case, settings: CaseOptions, models: Sequence[Model]) -> Opened:
     """Read an image, all its channels on one grid.
 
@@ -304,6 +329,8 @@ def save(case: Case, settings: CaseOptions, source: Opened, prediction: Predicti
 def run_case(case: Case, settings: CaseOptions) -> Outcome:
     """Predict and save one image, alone: what a worker of a cluster does."""
     began = time.perf_counter()
+    if is_array_store(case.files[0]):
+        return finish(start_chunked(case, settings, load_models(settings)))
     source = opened(case, settings, load_models(settings))
     prediction = finish(source.start(lambda: False))
     return save(case, settings, source, prediction, time.perf_counter() - began)

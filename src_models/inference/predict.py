@@ -23,6 +23,7 @@ from src_models.inference.passes import Interrupted, Passes, choose_device, choo
 from src_models.inference.prediction import Prediction, PredictionProgress
 from src_models.inference.prepared import Layout, lay_out, preprocessing_for, uncropped
 from src_models.inference.sweep import Sweep, Tiling, body_limit, lay_windows
+from src_models.inference.windows import Window
 from src_models.preprocessing.checks import NanRule, constant
 from src_models.preprocessing.parameters import Preprocessing
 from src_models.preprocessing.prepare import prepare
@@ -197,7 +198,8 @@ class _Job:
         self.classes = replace(self.classes, extras=passes.extras)
         self.passes = passes
         preprocessing = preprocessing_for(self.card, self.channels.ndim - 1)
-        tiling = self._tiling()
+        tiling, said = tiling_for(self.parameters, passes, self.card.ndim)
+        self.notes += said
         forecast = self._forecast(preprocessing, tiling)
         check_limit(forecast, self.parameters.max_memory)
         self.peak = forecast.peak
@@ -327,33 +329,11 @@ class _Job:
             [layout.view(extra) for extra in arrays.extras],
         )
 
-    def _tiling(self) -> Tiling:
-        """Overlapping windows; or exact tiles, where no network looks at the whole window."""
-        wanted, networks = self.parameters, self.passes.networks
-        if wanted.tile == "auto":
-            return Tiling(wanted.step)
-        if not all(network.norm_free for network in networks):
-            self.notes.append(
-                "This network is normalised over its window, so no tiles are exact: windows of the training overlap."
-            )
-            return Tiling(wanted.step)
-        reaches = [network.receptive_field().reach for network in networks]
-        halo = tuple(
-            (max(r[k][0] for r in reaches), max(r[k][1] for r in reaches)) for k in range(self.card.ndim)
-        )
-        return Tiling(wanted.step, halo, networks[0].stride)
-
     def _forecast(self, preprocessing: Preprocessing, tiling: Tiling) -> MemoryForecast:
         """From sizes alone; the crop is not known yet, so without one."""
         way = uncropped(self.channels.shape[1:], self.spacing, preprocessing)
         layout = lay_out(way, self.card, self.parameters.window, pad=tiling.halo is None)
         groups = lay_windows(layout, layout.patch, tiling)
-        largest = max(
-            (window for group in groups for window in group),
-            key=lambda window: math.prod(part.stop - part.start for part in window.read),
-        )
-        sides = [largest.read[k].stop - largest.read[k].start for k in layout.network_order][3 - self.card.ndim :]
-        inside = self.passes.networks[0].forecast(sides).activations_bytes
         return foresee(
             layout,
             groups,
@@ -362,7 +342,7 @@ class _Job:
             classes=self.classes.count,
             extras=self.classes.extras,
             label_bytes=self.classes.dtype.itemsize,
-            network_bytes=inside,
+            network_bytes=forecast_window(self.passes, layout, groups, self.card.ndim),
             shape=self.shape,
         )
 
@@ -421,7 +401,11 @@ class _Job:
         )
 
     def _record(self, status: str, sweep: Sweep | None, notes: list[str]) -> Record:
-        numbers, counts = np.unique(self.arrays.labels, return_counts=True)
+        # plane by plane: a sort of all voxels takes as long as their export
+        counts = sum(
+            (np.bincount(plane.ravel(), minlength=1 + max(self.classes.values)) for plane in self.arrays.labels),
+            start=np.zeros(1 + max(self.classes.values), np.int64),
+        )
         ran: dict[str, Any] = {} if sweep is None else {"windows": sweep.computed, "skipped": sweep.skipped, "rescues": sweep.rescues}
         if sweep is not None and sweep.seam is not None:
             ran["seam_difference"] = round(sweep.seam, 6)
@@ -441,7 +425,7 @@ class _Job:
                 dtype=self.image.dtype.str,
                 spacing=self.own_spacing,
             ),
-            result={"peak_memory_bytes": self.peak, "voxels": {str(n): int(c) for n, c in zip(numbers, counts, strict=True) if n}, **ran},
+            result={"peak_memory_bytes": self.peak, "voxels": {str(n): int(c) for n, c in enumerate(counts) if n and c}, **ran},
             versions=versions("torch"),
             device=str(self.passes.device),
             dtype=str(self.passes.precision).removeprefix("torch."),
@@ -449,6 +433,29 @@ class _Job:
             duration_s=round(time.perf_counter() - self.began, 3),
             notes=tuple(notes),
         )
+
+
+def tiling_for(wanted: PredictionParameters, passes: Passes, ndim: int) -> tuple[Tiling, list[str]]:
+    """Overlapping windows; or exact tiles, where no network looks at the whole window; and what to say about it."""
+    if wanted.tile == "auto":
+        return Tiling(wanted.step), []
+    networks = passes.networks
+    if not all(network.norm_free for network in networks):
+        said = "This network is normalised over its window, so no tiles are exact: windows of the training overlap."
+        return Tiling(wanted.step), [said]
+    reaches = [network.receptive_field().reach for network in networks]
+    halo = tuple((max(r[k][0] for r in reaches), max(r[k][1] for r in reaches)) for k in range(ndim))
+    return Tiling(wanted.step, halo, networks[0].stride), []
+
+
+def forecast_window(passes: Passes, layout: Layout, groups: Sequence[Sequence[Window]], ndim: int) -> int:
+    """Bytes that the largest window takes inside a network."""
+    largest = max(
+        (window for group in groups for window in group),
+        key=lambda window: math.prod(part.stop - part.start for part in window.read),
+    )
+    sides = [largest.read[k].stop - largest.read[k].start for k in layout.network_order][3 - ndim :]
+    return passes.networks[0].forecast(sides).activations_bytes
 
 
 def body_limit_of(lowest: float, mean: float, std: float) -> float:

@@ -74,7 +74,9 @@ class Layout:
         return data
 
 
-def lay_out(way: Way, card: ModelCard, window: Sequence[int] | None = None, *, pad: bool = True) -> Layout:
+def lay_out(
+    way: Way, card: ModelCard, window: Sequence[int] | None = None, *, pad: bool = True, along: int | None = None
+) -> Layout:
     """Where everything lies, from sizes alone.
 
     Parameters
@@ -87,6 +89,8 @@ def lay_out(way: Way, card: ModelCard, window: Sequence[int] | None = None, *, p
         In place of the card's, per axis of the network's input, or one number for all.
     pad : bool
         Whether an image smaller than the window is padded to it; exact tiles see the image as the whole pass does.
+    along : int, optional
+        Axis of the network's input to sweep along; by default the one with the smallest ring.
     """
     flat = len(way.shape) == 2
     order = (0, *(axis + 1 for axis in way.axis_order)) if flat else way.axis_order
@@ -105,7 +109,7 @@ def lay_out(way: Way, card: ModelCard, window: Sequence[int] | None = None, *, p
     def ring(axis: int) -> float:
         return patch[axis] * padded[0] * padded[1] * padded[2] / padded[axis]
 
-    sweep = 0 if card.ndim == 2 else min(range(3), key=ring)
+    sweep = 0 if card.ndim == 2 else min(range(3), key=ring) if along is None else along
     swept = (sweep, *(axis for axis in range(3) if axis != sweep))
     by_nearest = [axis == nearest or card.preprocessing.order_logits == 0 for axis in range(3)]
     return Layout(
