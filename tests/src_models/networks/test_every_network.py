@@ -61,6 +61,14 @@ def test_weights_and_description_make_the_same_network_again(
     assert again.config == net.config
 
 
+def test_the_same_seed_and_description_start_from_the_same_weights(case: tuple[str, dict[str, object]]) -> None:
+    net = tiny(*case, 2)
+    torch.manual_seed(0)
+    again = from_config(json.loads(json.dumps(net.config))).state_dict()
+    assert list(again) == list(net.state_dict())
+    assert all(torch.equal(tensor, again[name]) for name, tensor in net.state_dict().items())
+
+
 def test_every_parameter_takes_part(case: tuple[str, dict[str, object]]) -> None:
     """Parameters that the loss does not reach stop training on several processes."""
     net = tiny(*case, 2).train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from src_models.errors import InputError
 from src_models.networks.network import Network, count_parameters
-from src_models.networks.zoo import build
+from src_models.networks.zoo import build, from_config
 from tests.peers.make_nnunet_networks import EVERY, TARGET, drop_copies, fixed
 
 ANSWERS: dict[str, dict[str, Any]] = json.loads(TARGET.read_text())["cases"]
@@ -52,6 +53,13 @@ def test_outputs_equal_those_of_the_original(case: dict[str, Any]) -> None:
         expected = torch.tensor(theirs, dtype=torch.float64)
         assert expected.std() > 0.1
         torch.testing.assert_close(own.flatten()[::EVERY], expected, rtol=0, atol=1e-6)
+
+
+def test_the_plan_s_numbers_survive_as_json(case: dict[str, Any]) -> None:
+    net = network(case)
+    again = from_config(json.loads(json.dumps(net.config)))
+    assert (again.config, again.stride) == (net.config, net.stride)
+    assert again.stride == tuple(prod(step) for step in zip(*case["arch"]["strides"], strict=True))
 
 
 def test_the_shortcut_is_skip_1_after_a_pool_and_skip_0_without() -> None:

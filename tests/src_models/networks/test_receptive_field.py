@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from src_models.networks.network import Network
+from src_models.errors import InputError
+from src_models.networks.network import NetOutput, Network
 from src_models.networks.receptive_field import effective_receptive_field, receptive_field
 from src_models.networks.zoo import build
 from tests.src_models.networks.tiny import EVERY, tiny
@@ -95,26 +96,64 @@ def test_axes_that_are_not_pooled_reach_less() -> None:
     assert [len(sizes) for sizes in field.sizes] == [2, 4, 4]
 
 
-def test_two_convolutions_see_five_voxels() -> None:
-    """The smallest closed form: without a path through the coarse level there are two 3-wide convolutions."""
+class Steps(nn.Module):
+    """Layers in a row, as small as a closed form."""
 
-    class Two(nn.Module):
-        ndim, in_channels, stride = 2, 1, (1, 1)
+    ndim, in_channels, stride = 2, 1, (1, 1)
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.steps = nn.Sequential(
-                nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 1, (3, 5), padding=(1, 4), dilation=(1, 2))
-            )
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
 
-        def compute(self, x: Tensor) -> Any:
-            from src_models.networks.network import NetOutput
+    def compute(self, x: Tensor) -> NetOutput:
+        return NetOutput(self.layers(x))
 
-            return NetOutput(self.steps(x))
 
-    field = receptive_field(Two())
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+def test_two_convolutions_see_the_sum_of_their_widths(padding: str) -> None:
+    """3 + 3 - 1 voxels; with 5 weights two voxels apart, 3 + 9 - 1."""
+    first = nn.Conv2d(1, 2, 3, padding=1, padding_mode=padding)
+    second = nn.Conv2d(2, 1, (3, 5), padding=(1, 4), dilation=(1, 2), padding_mode=padding)
+    field = receptive_field(Steps(first, nn.ReLU(), second))
     assert field.size == (5, 11)
     assert field.reach == ((2, 2), (5, 5))
+
+
+def test_what_is_padded_and_cut_again_does_not_move() -> None:
+    class Cut(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.pad(x, (3, 1, 2, 0))[:, :, 2:, 3:-1]
+
+    assert receptive_field(Steps(Cut(), nn.Conv2d(1, 1, 3, padding=1))).reach == ((1, 1), (1, 1))
+
+
+def test_a_network_that_looks_at_everything_or_does_the_unknown_says_so() -> None:
+    with pytest.raises(InputError, match="whole image"):
+        receptive_field(Steps(Everywhere()))
+    with pytest.raises(InputError, match="it uses flip"):
+        receptive_field(Steps(Flip()))
+
+
+class Everywhere(nn.Module):
+    """Takes the mean out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x - x.mean((2, 3), keepdim=True)
+
+
+class Flip(nn.Module):
+    """Turns the image around."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x.flip(2)
 
 
 def test_weights_and_mode_stay_as_they_are() -> None:
