@@ -58,15 +58,15 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
         ("fcn32s", 2, 20, FC),
         ("fcn16s", 2, 20, FC),
         ("fcn8s", 2, 20, FC),
-        ("deconvnet", 2, 50, FC),
-        ("segnet", 2, 40, {"width": 4}),
+        ("deconvnet", 2, 36, FC),
+        ("segnet", 2, 26, {"width": 4}),
         ("segnet", 2, 15, {"width": 8, "preset": "basic"}),
         ("vnet", 2, 15, {"width": 4}),
         ("vnet", 2, 15, {"width": 4, "preset": "monai"}),
         ("attention-unet", 2, 15, {"base_width": 6}),
         ("fcn8s", 3, 16, FC),
-        ("deconvnet", 3, 26, FC),
-        ("segnet", 3, 30, {"width": 4}),
+        ("deconvnet", 3, 20, FC),
+        ("segnet", 3, 28, {"width": 4}),
         ("vnet", 3, 10, {"width": 2}),
         ("attention-unet", 3, 15, {"base_width": 4}),
     ],
@@ -75,7 +75,9 @@ def test_a_few_seconds_of_training_find_the_organ(name: str, ndim: int, steps: i
     images, labels = liver() if ndim == 2 else hippocampus()
     torch.manual_seed(0)
     net = build(name, 1, 2, ndim, **options)
-    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    # where no features cross from encoder to decoder, all must pass the coarsest level: larger steps get there sooner
+    rate = 3e-2 if name == "deconvnet" or (options == {"width": 4} and name == "segnet") else 1e-2
+    optimiser = torch.optim.Adam(net.parameters(), rate)
     losses, dices = [], []
     for _ in range(steps):
         optimiser.zero_grad()
