@@ -15,6 +15,7 @@ _COMMANDS = {
     "evolve": "grow a contour from seeds until it rests at the border",
     "fit": "learn the weights of the equation from accepted masks",
     "train": "train a network on a folder of images and labels",
+    "crossval": "train once per fold and judge every network on the patients it has not seen",
     "info": "say what a file holds: size, voxels, place in the patient, or how a result was made",
     "demo": "grow a contour over the liver of the CT that comes with this program",
     "predict": "apply a trained network to an image or a folder of images",

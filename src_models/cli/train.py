@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from src_models.cli import report
 from src_models.cli import training_options as options
@@ -30,6 +30,7 @@ examples:
 Ctrl-C stops between two steps and leaves a checkpoint and a model; twice stops at once. Research use only."""
 
 STOPPED = 130
+Result = TypeVar("Result")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,14 +50,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
     from src_models.training.loop import train
 
+    options.let_one_process_speak()
     data = options.read_data(arguments)
     plan = options.make_plan(arguments, data)
     if arguments.plan_only:
-        return _write_plan(arguments, plan, data)
+        return write_plan(arguments, plan, len(data.cases))
     fold = chosen_fold(arguments.fold)
     if fold == 0 and not plan.folds:
         options.tell(arguments, "There are too few patients for folds: all are trained on, and none is unseen.")
         fold = "all"
+    options.tell_cost(arguments, plan)
     work = train(
         plan,
         data,
@@ -69,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     result = drive(work, json_lines=arguments.json, listen=arguments.listen)
     if result is None:
-        _tell_stopped(arguments)
+        tell_stopped(arguments)
         return STOPPED
     seconds = time.perf_counter() - began
     if arguments.json:
@@ -94,9 +97,14 @@ def chosen_fold(text: str) -> Any:
     return int(text)
 
 
-def _write_plan(arguments: argparse.Namespace, plan: Any, data: Any) -> int:
-    from src_models.training.devices import chosen_device
-    from src_models.training.outlook import outlook
+def write_plan(arguments: argparse.Namespace, plan: Any, cases: int | None = None) -> int:
+    """Write the plan that would be trained, and say what is in it; with the number of cases, also what it takes.
+
+    Raises
+    ------
+    SaveError
+        Where it cannot be written.
+    """
     from src_models.training.run_folder import PLAN, write_text
 
     try:
@@ -108,11 +116,13 @@ def _write_plan(arguments: argparse.Namespace, plan: Any, data: Any) -> int:
     path = arguments.out / PLAN
     write_text(path, plan.model_dump_json(indent=1) + "\n")
     chosen = plan.configuration(arguments.config)
-    found = outlook(plan, chosen, cases=len(data.cases), device=chosen_device(arguments.device))
+    found = None if cases is None else _outlook(arguments, plan, chosen, cases)
     if arguments.json:
         content = plan.model_dump(mode="json", exclude={"fingerprint"})
-        costs = {"memory_bytes": found.memory_bytes, "steps": found.steps, "seconds": round(found.seconds, 1)}
-        told = {"plan": str(path), "chosen": chosen.name, "outlook": costs, "cases": len(data.cases)}
+        told: dict[str, Any] = {"plan": str(path), "chosen": chosen.name}
+        if found is not None:
+            costs = {"memory_bytes": found.memory_bytes, "steps": found.steps, "seconds": round(found.seconds, 1)}
+            told |= {"outlook": costs, "cases": cases}
         report.write_json({"event": "result", **told, **content})
         return 0
     lines = [f"Saved the plan {path}."]
@@ -120,14 +130,20 @@ def _write_plan(arguments: argparse.Namespace, plan: Any, data: Any) -> int:
         patch = " x ".join(str(n) for n in each.patch)
         lines.append(f"{each.name}: {each.network['name']}, patches of {patch}, {each.batch} a step")
     report.say(*lines, f"{plan.epochs} epochs of {plan.iterations} steps, {plan.optimiser.name}, {plan.loss}.")
-    hours = f"{found.seconds / 3600:.1f} h" if found.seconds >= 5400 else f"{found.seconds / 60:.0f} min"
-    report.say(f"{chosen.name} needs about {found.memory_bytes / 1e9:.1f} GB and {hours} on this computer.")
+    if found is not None:
+        hours = f"{found.seconds / 3600:.1f} h" if found.seconds >= 5400 else f"{found.seconds / 60:.0f} min"
+        report.say(f"{chosen.name} needs about {found.memory_bytes / 1e9:.1f} GB and {hours} on this computer.")
     return 0
 
 
-def drive(
-    work: Generator[Progress, Any, TrainingResult], *, json_lines: bool, listen: bool = False
-) -> TrainingResult | None:
+def _outlook(arguments: argparse.Namespace, plan: Any, chosen: Any, cases: int) -> Any:
+    from src_models.training.devices import chosen_device
+    from src_models.training.outlook import outlook
+
+    return outlook(plan, chosen, cases=cases, device=chosen_device(arguments.device))
+
+
+def drive(work: Generator[Progress, Any, Result], *, json_lines: bool, listen: bool = False) -> Result | None:
     """Run a training to its end; None where it was stopped, with its checkpoint and model saved.
 
     Parameters
@@ -145,8 +161,10 @@ def drive(
             try:
                 progress = next(work)
             except StopIteration as end:
-                result: TrainingResult = end.value
+                result: Result = end.value
                 return result
+            for note in progress.notes:
+                options.say_note(note, json_lines)
             row = getattr(progress, "row", None)
             if row is None:
                 show(progress)
@@ -223,7 +241,8 @@ def _is_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
 
 
-def _tell_stopped(arguments: argparse.Namespace) -> None:
+def tell_stopped(arguments: argparse.Namespace) -> None:
+    """Say that a training was stopped, and how it goes on."""
     if arguments.json:
         report.write_json({"event": "stopped", "out": str(arguments.out)})
     else:

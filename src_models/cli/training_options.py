@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src_models.cli import report
-from src_models.errors import FileError, InputError
+from src_models.errors import DeviceError, FileError, InputError
 
 if TYPE_CHECKING:
     from src_models.training.case import DataSet
@@ -97,11 +99,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def read_data(arguments: argparse.Namespace) -> DataSet:
     """The data set of the command line; its notes are said."""
     from src_models.training.cases import open_data_set
+    from src_models.training.checks import parse_map
 
     data = open_data_set(
         arguments.data,
         groups=arguments.groups,
-        label_map=_label_map(arguments.map),
+        label_map=parse_map(arguments.map),
         label_names=_label_names(arguments.labels),
         channels=arguments.channels.split(",") if arguments.channels else None,
         fix_geometry=arguments.fix_geometry,
@@ -113,7 +116,18 @@ def read_data(arguments: argparse.Namespace) -> DataSet:
 
 def tell(arguments: argparse.Namespace, note: str) -> None:
     """A note for people, or for programs."""
-    if arguments.json:
+    say_note(note, arguments.json)
+
+
+def let_one_process_speak() -> None:
+    """Under torchrun or SLURM every process runs this command; only the first one tells of it."""
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+
+
+def say_note(note: str, json_lines: bool) -> None:
+    """A note on a line of its own."""
+    if json_lines:
         report.write_json({"event": "note", "message": note})
     else:
         report.say(f"Note: {note}")
@@ -265,6 +279,45 @@ def _check_network(plan: TrainingPlan, number: int) -> None:
         )
 
 
+def tell_cost(arguments: argparse.Namespace, plan: TrainingPlan) -> None:
+    """Say what a step of the plan needs, before it is begun.
+
+    Raises
+    ------
+    DeviceError
+        Where the memory of this computer is too small for it.
+    """
+    import psutil
+    import torch
+
+    from src_models.networks.forecast import forecast
+    from src_models.networks.zoo import from_config
+
+    chosen = plan.configuration(arguments.config)
+    with torch.device("meta"):
+        network = from_config(chosen.network)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    precision: Any = "fp32" if arguments.precision == "auto" else arguments.precision
+    need = forecast(
+        network,
+        chosen.patch,
+        mode="train",
+        batch=-(-chosen.batch // world),
+        optimiser=plan.optimiser.name,
+        precision=precision,
+        device="cpu" if arguments.device == "cpu" else "cuda",
+    )
+    tell(arguments, f"A step takes about {need.peak_bytes / 1e9:.2f} GB and {need.flops / 1e9:.0f} GFLOP.")
+    free = psutil.virtual_memory().available
+    if arguments.device == "cpu" and need.peak_bytes > free:
+        raise DeviceError(
+            "memory-forecast",
+            f"This training needs about {need.peak_bytes / 1e9:.1f} GB",
+            f"{free / 1e9:.1f} GB are free",
+            "Lower --batch or --patch.",
+        )
+
+
 def run_settings(arguments: argparse.Namespace) -> RunSettings:
     """What the flags of `add_run` say."""
     from src_models.training.loop import RunSettings
@@ -275,6 +328,7 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
         workers=arguments.workers,
         resume=arguments.resume,
         init_from=arguments.init_from,
+        cache=arguments.out / "cache",
     )
 
 
@@ -291,15 +345,6 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _label_map(texts: list[str]) -> dict[int, int]:
-    try:
-        pairs = [part.split(":") for text in texts for part in text.split(",")]
-        return {int(old): int(new) for old, new in pairs}
-    except ValueError:
-        shown = " ".join(texts)
-        raise InputError("map", f"--map {shown} cannot be read", "", "Write it like this: --map 255:1") from None
 
 
 def _label_names(text: str | None) -> Mapping[int, str] | None:

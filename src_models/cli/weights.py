@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("show", "get", "export"):
         parts[name].add_argument("name", metavar="NAME", help="A name from the list; NAME@VERSION for one version.")
     parts["verify"].add_argument("names", metavar="NAME", nargs="*", help="Models to verify. Default: all.")
+    _add_import_flags(parts["import"])
+    export = parts["export"]
+    export.add_argument("--to", choices=("folder", "bundle"), default="folder", help="Default: folder.")
+    export.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="Where to; made where it is missing.")
+    export.add_argument("--overwrite", action="store_true", help="Replace files of an earlier export.")
     get = parts["get"]
     get.add_argument("--url", metavar="URL", help="Another address of the file, or a mirror, with / at its end.")
     get.add_argument("--proxy", metavar="URL", help="A proxy. Default: that of the system.")
     get.add_argument("--offline", action="store_true", help="Only say which file to put where.")
+
+
+def _add_import_flags(part: argparse.ArgumentParser) -> None:
+    part.add_argument(
+        "source", metavar="SOURCE", type=Path, help="A folder of nnU-Net, a MONAI bundle, a .zip, or a file of tensors."
+    )
+    part.add_argument("--net", metavar="NAME", help="Which network it is, for bundles and files of tensors.")
+    part.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="An option of that network, such as depth=3."
+    )
+    part.add_argument(
+        "--card", metavar="FILE", type=Path, help="A JSON file with what is known: labels, preprocessing, patch, ..."
+    )
+    part.add_argument("--licence", metavar="TEXT", default="", help="Under which licence the weights may be used.")
+    part.add_argument("--name", metavar="NAME", default="", help="In place of the name that is made.")
+    part.add_argument("--folds", metavar="LIST", default="", help="Of a model of nnU-Net, such as 0,1. Default: all.")
+    part.add_argument("--overwrite", action="store_true", help="Replace a model of the same name.")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -121,6 +144,55 @@ def _verify(arguments: argparse.Namespace) -> int:
     return FileError.exit_code if damaged else 0
 
 
+def _import(arguments: argparse.Namespace) -> int:
+    from src_models.weights.importers import ImportOptions, import_model
+    from src_models.weights.nnunet_plans import read_json
+
+    options = ImportOptions(
+        licence=arguments.licence,
+        name=arguments.name,
+        net=arguments.net or "",
+        settings=dict(_setting(text) for text in arguments.set),
+        card=read_json(arguments.card) if arguments.card else None,
+        folds=tuple(fold.strip() for fold in arguments.folds.split(",") if fold.strip()),
+        overwrite=arguments.overwrite,
+    )
+    with report.watch_job(arguments.json, "importing", "import") as show:
+        entries = finish(import_model(arguments.source, arguments.folder, options), show)
+    if arguments.json:
+        report.write_json({"event": "result", "models": [_plain(entry) for entry in entries]})
+        return 0
+    for entry in entries:
+        licence = entry.licence or "not stated: say it with --licence"
+        report.say(f"Imported {entry.name}@{entry.version}, {size_text(entry.size_bytes)}, licence {licence}.")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from src_models.weights.exporting import export
+
+    entry = _named(arguments.name, arguments.folder)
+    if entry.path is None:
+        raise InputError("weights-not-here", f"{entry.name} is not on this computer", "", "Download it first.")
+    files = export(entry.path, arguments.out, arguments.to, overwrite=arguments.overwrite)
+    if arguments.json:
+        report.write_json({"event": "result", "files": [str(path) for path in files]})
+    else:
+        report.say(f"Saved {len(files)} files in {arguments.out}.")
+    return 0
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """``depth=3`` as a name and a value, which is JSON where it can be read so."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError("import-set", f"--set {text!r} cannot be read", "", "Write NAME=VALUE, such as depth=3.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def _path(arguments: argparse.Namespace) -> int:
     folder = models_folder(arguments.folder)
     if arguments.json:
@@ -130,7 +202,15 @@ def _path(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_RUN = {"list": _list, "show": _show, "get": _get, "verify": _verify, "path": _path}
+_RUN = {
+    "list": _list,
+    "show": _show,
+    "get": _get,
+    "verify": _verify,
+    "import": _import,
+    "export": _export,
+    "path": _path,
+}
 
 
 def card_lines(card: ModelCard) -> list[str]:

@@ -1,10 +1,12 @@
 """Attention UNet (Oktay et al. 2018): a UNet whose skips pass through gates that coarser features open and close.
 
-The gates work on a grid: the map of a level is computed at the next coarser one, where the gating features live, and enlarged
-to the skip. The maps are part of the result, so that a viewer can show where the network looked.
+The gates work on a grid: the map of a level is computed at the next coarser one, where the gating features live, and
+enlarged to the skip. The maps are part of the result, so that a viewer can show where the network looked.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from pydantic import Field
@@ -59,9 +61,7 @@ class AttentionUNet(Network):
         self.encoder = nn.ModuleList(
             self._convs(inputs, width) for inputs, width in zip([in_channels, *widths], widths, strict=False)
         )
-        self.decoder = nn.ModuleList(
-            self._convs(coarse + width, width) for width, coarse in zip(widths, widths[1:], strict=False)
-        )
+        self.decoder = nn.ModuleList(self._convs(coarse + width, width) for width, coarse in pairwise(widths))
         self.gates = nn.ModuleDict(
             {
                 str(level): GridGate(ndim, widths[level], widths[level + 1], options.norm)

@@ -1,8 +1,9 @@
-"""Fully convolutional networks (Long, Shelhamer, Darrell 2015; Shelhamer, Long, Darrell 2017): FCN-32s, FCN-16s, FCN-8s.
+"""FCN-32s, FCN-16s and FCN-8s, the fully convolutional networks of Shelhamer, Long and Darrell (2017).
 
-A trunk of VGG-16 whose fully connected layers are convolutions, so that it gives coarse class scores for an image of any
-size. The scores are enlarged by transposed convolutions that begin as linear interpolation; FCN-16s and FCN-8s add scores
-of the pools at 1/16 and 1/8 on the way, which begin at 0. The three are trained in turn, each from the one before.
+A trunk of VGG-16 whose fully connected layers are convolutions, so that it gives coarse class scores for an image of
+any size. The scores are enlarged by transposed convolutions that begin as linear interpolation; FCN-16s and FCN-8s
+add scores of the pools at 1/16 and 1/8 on the way, which begin at 0. The three are trained in turn, each from the one
+before.
 """
 
 from __future__ import annotations

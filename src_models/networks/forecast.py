@@ -27,7 +27,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 OPTIMISER_STATES = {"none": 0, "sgd": 1, "adam": 2, "adamw": 2, "adadelta": 2}
 """Numbers an optimiser keeps beside each weight: momentum, or two running averages."""
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ def forecast(
     twin = on_meta(network)
     names = {id(p): name for name, p in twin.named_parameters()}
     full = sum(t.nbytes for t in (*twin.parameters(), *twin.buffers()))
-    low = DTYPES[precision]
+    low = LOW.get(precision, next(twin.parameters()).dtype)
     weights = full
-    if low is not torch.float32:
+    if precision in LOW:
         twin = _in_low_precision(twin, low, names)
         weights += sum(t.nbytes for t in (*twin.parameters(), *twin.buffers()))
     account = _Account(names, device == "cpu")
@@ -225,11 +225,11 @@ class _Totals:
     known: set[int] = field(default_factory=set)
 
 
-class _Account(TorchDispatchMode):  # type: ignore[misc]
+class _Account(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations of convolutions and bytes of living storages, in the order things happen."""
 
     def __init__(self, names: dict[int, str], processor: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names = names
         self.processor = processor
         self.layers: list[LayerCost] = []

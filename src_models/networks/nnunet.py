@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from src_models.errors import InputError
 from src_models.networks.blocks import ConvNormAct, ResidualBlock, Widths, conv, he_normal, per_axis, transposed
 from src_models.networks.network import NetOutput, Network, NetworkOptions
 
@@ -214,6 +215,14 @@ class _NNUNet(Network):
         self.features = options.features_per_stage or tuple(min(32 * 2**s, CAP[ndim]) for s in range(n))
         self.kernels = tuple(per_axis(kernel, ndim) for kernel in options.kernel_sizes or (3,) * n)
         self.strides = tuple(per_axis(step, ndim) for step in options.strides or (1, *(2,) * (n - 1)))
+        odd = [each for each in (*self.kernels, *self.strides) if len(each) != ndim]
+        if odd:
+            raise InputError(
+                "network-axes-of-stage",
+                f"{self.name} has {ndim} axes",
+                f"a kernel or stride of {len(odd[0])} numbers was given: {odd[0]}",
+                f"Give one number, or {ndim}.",
+            )
         self.stride = tuple(prod(steps) for steps in zip(*self.strides, strict=True))
 
     def compute(self, x: Tensor) -> NetOutput:

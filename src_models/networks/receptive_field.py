@@ -29,6 +29,9 @@ from src_models.networks.unpool import Unpool
 Bounds = tuple[np.ndarray, np.ndarray]
 """First and last input voxel, for every voxel along one axis."""
 
+MOVES = frozenset({"flip", "roll", "permute", "transpose", "t"})
+"""Operators that keep the size but not the places."""
+
 NOTHING = np.iinfo(np.int64).max // 4
 """First voxel of an empty set; minus this is its last."""
 
@@ -187,7 +190,7 @@ def _follow(network: Any, size: tuple[int, ...]) -> list[Bounds]:
     ]
     try:
         with torch.no_grad(), tracer:
-            x = torch.empty(1, network.in_channels, *size, device="meta")
+            x = torch.empty(1, network.in_channels, *size, device="meta", dtype=next(network.parameters()).dtype)
             tracer.bounds[x] = [(np.arange(n), np.arange(n)) for n in size]
             logits = network.compute(x).logits
     finally:
@@ -204,11 +207,11 @@ def _follow(network: Any, size: tuple[int, ...]) -> list[Bounds]:
     return list(found)
 
 
-class _Tracer(TorchDispatchMode):  # type: ignore[misc]
+class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Moves bounds along with every operator."""
 
     def __init__(self, ndim: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ndim = ndim
         self.bounds: Any = WeakIdKeyDictionary()
         self.unknown = ""
@@ -223,7 +226,8 @@ class _Tracer(TorchDispatchMode):  # type: ignore[misc]
             name = func._overloadpacket.__name__
             sources = [t for t in _tensors(args) if t in self.bounds]
             if sources:
-                moved = self._moved(name, args, sources, first)
+                known = all(self.bounds[t] is not None for t in sources)
+                moved = self._moved(name, args, sources, first) if known else None
                 outputs = result if isinstance(result, tuple | list) else (result,)
                 for output in outputs:
                     if isinstance(output, Tensor) and output.shape[2:] == first.shape[2:]:
@@ -232,26 +236,24 @@ class _Tracer(TorchDispatchMode):  # type: ignore[misc]
 
     def unpooled(self, module: Unpool, args: tuple[Any, ...], output: Tensor) -> None:
         """Unpooling looks at the voxel's own window; the scatter inside it says nothing of that."""
-        if args[0] in self.bounds:
-            merged = _union([self.bounds[t] for t in args if t in self.bounds])
+        merged = _union([self.bounds[t] for t in args if t in self.bounds])
+        if merged:
             self.bounds[output] = [(low.repeat(module.factor), high.repeat(module.factor)) for low, high in merged]
 
     def _keep(self, output: Tensor, moved: list[Bounds] | None, name: str) -> None:
         if moved is None:
             self.unknown = self.unknown or name
-            self.bounds.pop(output, None)
-        else:
-            self.bounds[output] = moved
+        self.bounds[output] = moved
 
     def _moved(self, name: str, args: tuple[Any, ...], sources: list[Tensor], output: Tensor) -> list[Bounds] | None:
         rule = RULES.get(name)
         if rule is not None:
             return rule(self.bounds[sources[0]], args, output)
-        size = tuple(output.shape[-self.ndim :])
-        if output.ndim < self.ndim or any(tuple(t.shape[-self.ndim :]) != size for t in sources):
+        size = output.shape[-self.ndim :]
+        if output.ndim < self.ndim or name in MOVES:
             return None
         # an operator that keeps the size works voxel by voxel, along channels, or is a norm
-        return _union([self.bounds[t] for t in sources])
+        return _union([_fitted(self.bounds[t], size) for t in sources])
 
 
 def _tensors(args: Iterable[Any]) -> Iterable[Tensor]:
@@ -262,10 +264,28 @@ def _tensors(args: Iterable[Any]) -> Iterable[Tensor]:
             yield from _tensors(arg)
 
 
-def _union(several: Sequence[list[Bounds]]) -> list[Bounds]:
+def _fitted(bounds: list[Bounds], size: Sequence[int]) -> list[Bounds] | None:
+    """Bounds after broadcasting one voxel to many, or after a sum or mean of many to one."""
+    fitted = []
+    for (low, high), n in zip(bounds, size, strict=True):
+        if len(low) == n:
+            fitted.append((low, high))
+        elif len(low) == 1:
+            fitted.append((low.repeat(n), high.repeat(n)))
+        elif n == 1:
+            fitted.append((low.min(keepdims=True), high.max(keepdims=True)))
+        else:
+            return None
+    return fitted
+
+
+def _union(several: Sequence[list[Bounds] | None]) -> list[Bounds] | None:
+    known = [bounds for bounds in several if bounds is not None]
+    if len(known) < len(several):
+        return None
     return [
         (np.minimum.reduce([low for low, _ in axis]), np.maximum.reduce([high for _, high in axis]))
-        for axis in zip(*several, strict=True)
+        for axis in zip(*known, strict=True)
     ]
 
 
@@ -322,14 +342,13 @@ def _pool(bounds: list[Bounds], args: tuple[Any, ...], output: Tensor) -> list[B
     ]
 
 
-def _nearest(bounds: list[Bounds], args: tuple[Any, ...], output: Tensor) -> list[Bounds]:
+def _nearest(bounds: list[Bounds], _args: tuple[Any, ...], output: Tensor) -> list[Bounds]:
     return [
-        _window(each, np.arange(n) * len(each[0]) // n, [0])
-        for each, n in zip(bounds, output.shape[2:], strict=True)
+        _window(each, np.arange(n) * len(each[0]) // n, [0]) for each, n in zip(bounds, output.shape[2:], strict=True)
     ]
 
 
-def _linear(bounds: list[Bounds], args: tuple[Any, ...], output: Tensor) -> list[Bounds]:
+def _linear(bounds: list[Bounds], _args: tuple[Any, ...], output: Tensor) -> list[Bounds]:
     moved = []
     for each, n in zip(bounds, output.shape[2:], strict=True):
         source = ((np.arange(n) + 0.5) * len(each[0]) / n - 0.5).clip(0, None)
@@ -361,6 +380,15 @@ def _pad(bounds: list[Bounds], args: tuple[Any, ...], output: Tensor) -> list[Bo
     return moved
 
 
+def _replicate(bounds: list[Bounds], args: tuple[Any, ...], output: Tensor) -> list[Bounds]:
+    moved = list(bounds)
+    for k, before in enumerate(args[1][::2]):
+        axis = len(bounds) - 1 - k
+        inner = (np.arange(output.shape[2 + axis]) - before).clip(0, len(bounds[axis][0]) - 1)
+        moved[axis] = _window(bounds[axis], inner, [0])
+    return moved
+
+
 RULES: dict[str, Callable[[list[Bounds], tuple[Any, ...], Tensor], list[Bounds]]] = {
     "convolution": _convolution,
     "max_pool2d_with_indices": _pool,
@@ -373,5 +401,7 @@ RULES: dict[str, Callable[[list[Bounds], tuple[Any, ...], Tensor], list[Bounds]]
     "upsample_trilinear3d": _linear,
     "slice": _slice,
     "constant_pad_nd": _pad,
+    "replication_pad2d": _replicate,
+    "replication_pad3d": _replicate,
 }
 """How bounds move through the operators that change sizes; all others keep them."""

@@ -1,7 +1,7 @@
 """SegNet (Badrinarayanan, Kendall, Cipolla 2017): an encoder, and a decoder that enlarges by the encoder's pool places.
 
-Only places cross from encoder to decoder, one byte a pooled voxel, where UNet carries all features. There are no fully
-connected layers. `basic` is the small variant that the paper compares decoders with.
+Only places cross from encoder to decoder, one byte a pooled voxel, where UNet carries all features. There are no
+fully connected layers. `basic` is the small variant that the paper compares decoders with.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class SegNetOptions(NetworkOptions):
 class SegNet(Network):
     """Encoder and mirrored decoder joined by pool places.
 
-    The full decoder's last convolution gives the class scores. The basic one, as in the paper, has no biases and no ReLU
-    in its decoder, and a 1-wide convolution gives the scores.
+    The full decoder's last convolution gives the class scores. The basic network, as in the paper, has no biases and no
+    ReLU in its decoder, and a 1-wide convolution gives the scores.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Max pooling that remembers, and the unpooling that puts each value back where it came from (Zeiler et al. 2011).
 
-Windows are disjoint, so each voxel is written once: the result does not depend on an order of writing and exists on every
-device, which torch's `max_unpool` does not. A place is counted inside its window, so that neither a batch nor padding
-changes it.
+Windows are disjoint, so each voxel is written once: the result does not depend on an order of writing and exists on
+every device, which torch's `max_unpool` does not. A place is counted inside its window, so that neither a batch nor
+padding changes it.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Unpool(nn.Module):
         """Values and places of shape (B, C, *coarse spatial) to a tensor of shape (B, C, *spatial)."""
         ndim = x.ndim - 2
         empty = x.new_zeros((*x.shape, self.factor**ndim))
-        spread = empty.scatter(-1, places.long().unsqueeze(-1), x.unsqueeze(-1)).unflatten(-1, (self.factor,) * ndim)
+        spread = empty.scatter(-1, places.long().unsqueeze(-1), x.unsqueeze(-1))
+        spread = spread.reshape(*x.shape, *(self.factor,) * ndim)
         order = [0, 1, *(axis for d in range(ndim) for axis in (2 + d, 2 + ndim + d))]
         return spread.permute(order).reshape(*x.shape[:2], *(n * self.factor for n in x.shape[2:]))

@@ -1,7 +1,8 @@
 """The trunk of VGG-16 (Simonyan and Zisserman 2015), which FCN, DeconvNet and SegNet share.
 
-Thirteen convolutions in five stages, the size halved after each; FCN and DeconvNet add the two fully connected layers as
-convolutions. In 3D all widths are a quarter: at the widths of 2D the first fully connected layer alone has 0.72e9 weights.
+Thirteen convolutions in five stages, the size halved after each; FCN and DeconvNet add the two fully connected layers
+as convolutions. In 3D all widths are a quarter: at the widths of 2D the first fully connected layer alone has 0.72e9
+weights.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """VNet (Milletari, Navab, Ahmadi 2016): a residual encoder and decoder of 5-wide convolutions.
 
-Each stage adds its input to what its convolutions made of it; the image itself, repeated to the first stage's channels, is
-the first such input. Sizes change by 2-wide strided and transposed convolutions. The preset `monai` is the network of that
-name in MONAI, so that weights trained there can be used.
+Each stage adds its input to what its convolutions made of it; the image itself, repeated to the first stage's
+channels, is the first such input. Sizes change by 2-wide strided and transposed convolutions. The preset `monai` is
+the network of that name in MONAI, so that weights trained there can be used.
 """
 
 from __future__ import annotations
@@ -89,12 +89,14 @@ class VNet(Network):
         self.stages_down, self.downs = nn.ModuleList(), nn.ModuleList()
         for level, (width, convs) in enumerate(zip(widths, options.convs_down, strict=True)):
             if level:
-                self.downs.append(self._down(widths[level - 1], width, level >= coarsest - 1))
-            self.stages_down.append(ResidualStage(ndim, width if level else in_channels, width, convs, options))
+                self.downs.append(self._down(widths[level - 1], width))
+            share = options.dropout if level and level >= coarsest - 1 else 0.0
+            inputs = width if level else in_channels
+            self.stages_down.append(ResidualStage(ndim, inputs, width, convs, options, share, first=level == 0))
         self.ups, self.stages_up = nn.ModuleList(), nn.ModuleList()
         inputs = widths[-1]
         for level, convs in zip(reversed(range(coarsest)), options.convs_up, strict=True):
-            self.ups.append(self._up(inputs, widths[level], level >= coarsest - 2))
+            self.ups.append(self._up(inputs, widths[level], options.dropout if level >= coarsest - 2 else 0.0))
             inputs = 2 * widths[level]
             self.stages_up.append(ResidualStage(ndim, inputs, inputs, convs, options))
         self.skip_dropout = dropout(ndim, options.dropout)
@@ -112,17 +114,16 @@ class VNet(Network):
             x = stage(torch.cat((up(x), self.skip_dropout(skips.pop())), 1))
         return NetOutput(self.head(x))
 
-    def _down(self, inputs: int, outputs: int, coarse: bool) -> nn.Sequential:
+    def _down(self, inputs: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(
             conv(self.ndim, inputs, outputs, 2, 2, self.options.bias),
             normalisation(self.options.norm, self.ndim, outputs),
             _activation(self.options.act, outputs),
-            dropout(self.ndim, self.options.dropout if coarse else 0),
         )
 
-    def _up(self, inputs: int, outputs: int, coarse: bool) -> nn.Sequential:
+    def _up(self, inputs: int, outputs: int, share: float) -> nn.Sequential:
         return nn.Sequential(
-            dropout(self.ndim, self.options.dropout if coarse else 0),
+            dropout(self.ndim, share),
             transposed(self.ndim, inputs, outputs),
             normalisation(self.options.norm, self.ndim, outputs),
             _activation(self.options.act, outputs),
@@ -148,23 +149,36 @@ class ResidualStage(nn.Module):
         Axes, channels, how many convolutions. Where the channels differ, the input is repeated for the sum.
     options : VNetOptions
         Norm, activation and bias.
+    share : float
+        Of channels dropped before the convolutions; the sum gets all of them.
+    first : bool
+        The first stage is never activated before its sum.
     """
 
-    def __init__(self, ndim: int, inputs: int, outputs: int, convs: int, options: VNetOptions) -> None:
+    def __init__(
+        self,
+        ndim: int,
+        inputs: int,
+        outputs: int,
+        convs: int,
+        options: VNetOptions,
+        share: float = 0.0,
+        first: bool = False,
+    ) -> None:
         super().__init__()
         self.outputs = outputs
-        self.act_before_sum = options.act_before_sum and inputs == outputs
+        self.dropout = dropout(ndim, share)
         self.convs = nn.ModuleList(
             ConvNormAct(ndim, outputs if i else inputs, outputs, KERNEL, norm=options.norm, act=None, bias=options.bias)
             for i in range(convs)
         )
-        between = convs if self.act_before_sum else convs - 1
-        self.acts = nn.ModuleList(_activation(options.act, outputs) for _ in range(between))
+        activated = convs if options.act_before_sum and not first else convs - 1
+        self.acts = nn.ModuleList(_activation(options.act, outputs) for _ in range(activated))
         self.act = _activation(options.act, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of shape (B, outputs, *spatial)."""
-        made = x
+        made = self.dropout(x)
         for i, convolution in enumerate(self.convs):
             made = convolution(made)
             if i < len(self.acts):
@@ -202,6 +216,8 @@ def weights_from_monai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _own_name(name: str) -> str:
     """Our name of an entry of MONAI's VNet, whose parts are named after the features they have at width 16."""
     part, _, rest = name.partition(".")
+    if "act_function" in rest:
+        return _refused(name)
     rest = rest.replace("conv_block.adn.N.", "norm.").replace("conv_block.conv.", "conv.")
     own = ""
     if part == "in_tr":
@@ -219,11 +235,16 @@ def _own_name(name: str) -> str:
             first = 1 if is_up else 0
             own = rest.replace(f"{way}_conv.", f"{way}s.{index}.{first}.")
             own = own.replace("bn1.", f"{way}s.{index}.{first + 1}.")
-    if not own:
-        raise InputError(
-            "vnet-monai", "These are not the weights of MONAI's VNet", f"they hold {name}", "Choose the right network."
-        )
-    return own
+    return own or _refused(name)
+
+
+def _refused(name: str) -> str:
+    raise InputError(
+        "vnet-monai",
+        "These are not the weights of MONAI's VNet with its ELU",
+        f"they hold {name}",
+        "Choose the network that they belong to.",
+    )
 
 
 MONAI_DOWN = ("down_tr32", "down_tr64", "down_tr128", "down_tr256")

@@ -44,7 +44,8 @@ def finite(image: NDArray[Any], rule: NanRule = "error") -> tuple[NDArray[Any], 
     for c in range(image.shape[0]):
         there = good[c]
         filled[c][~there] = image[c][there].min() if there.any() else 0
-    return filled, (f"{count} voxels without a finite value were filled with the minimum.",)
+    said = "1 voxel without a finite value was" if count == 1 else f"{count} voxels without a finite value were"
+    return filled, (f"{said} filled with the minimum.",)
 
 
 def constant(image: NDArray[Any]) -> bool:

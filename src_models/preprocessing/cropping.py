@@ -11,21 +11,26 @@ OUTSIDE = -1
 """Label of background voxels outside the nonzero part of a prepared training image."""
 
 
-def nonzero_mask(image: NDArray[Any]) -> NDArray[np.bool_]:
-    """Voxels that are not zero in at least one channel, with their holes filled.
+def nonzero(image: NDArray[Any]) -> NDArray[np.bool_]:
+    """Voxels that are not zero in at least one channel; its holes do not change its bounding box.
 
     Parameters
     ----------
     image : ndarray of shape (C, z, y, x) or (C, y, x)
         Before normalisation.
     """
+    mask: NDArray[np.bool_] = (image != 0).any(axis=0)
+    return mask
+
+
+def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask with its holes: what cannot be reached from the border through faces of voxels."""
     from scipy.ndimage import binary_fill_holes
 
-    mask = (image != 0).any(axis=0)
     if mask.all():
         return mask
-    filled: NDArray[np.bool_] = binary_fill_holes(mask)
-    return filled
+    whole: NDArray[np.bool_] = binary_fill_holes(mask)
+    return whole
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:

@@ -56,9 +56,9 @@ def normalise(
     ``zscore``: mean and std of the image. ``rescale_to_0_1``: its minimum to 0 and maximum to 1. ``rgb_to_0_1``: / 255.
     """
     check_channels(image.shape[0], channels)
-    result = np.empty(image.shape, np.float32)
-    for c, channel in enumerate(channels):
-        result[c] = _normalised(image[c], channel, mask)
+    result = image.astype(np.float32)
+    for values, channel in zip(result, channels, strict=True):
+        _normalise(values, channel, mask)
     return result
 
 
@@ -80,13 +80,11 @@ def check_channels(count: int, channels: Sequence[Channel]) -> None:
         )
 
 
-def _normalised(image: NDArray[Any], channel: Channel, mask: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    values = image.astype(np.float32)
+def _normalise(values: NDArray[np.float32], channel: Channel, mask: NDArray[np.bool_] | None) -> None:
+    """In place: a large CT is not copied more often than needed."""
     if channel.normalisation == "ct":
-        return _ct(values, channel)
-    if channel.normalisation == "nonorm":
-        return values
-    if channel.normalisation == "rgb_to_0_1":
+        _ct(values, channel)
+    elif channel.normalisation == "rgb_to_0_1":
         if values.min() < 0 or values.max() > 255:
             raise InputError(
                 "rgb-range",
@@ -94,19 +92,22 @@ def _normalised(image: NDArray[Any], channel: Channel, mask: NDArray[np.bool_] |
                 f"its values run from {values.min():g} to {values.max():g}",
                 "Use another normalisation.",
             )
-        return values / np.float32(255)
-    if channel.normalisation == "rescale_to_0_1":
-        low, high = values.min(), values.max()
-        return (values - low) / np.float32(max(float(high - low), _SMALLEST_STD))
-    inside = values if mask is None else values[mask]
-    if inside.size == 0:
-        return values
-    mean, std = inside.mean(dtype=np.float64), inside.std(dtype=np.float64)
-    scaled = (values - np.float32(mean)) / np.float32(max(std, _SMALLEST_STD))
-    return scaled if mask is None else np.where(mask, scaled, np.float32(0))
+        values /= np.float32(255)
+    elif channel.normalisation == "rescale_to_0_1":
+        values -= values.min()
+        values /= np.float32(max(float(values.max()), _SMALLEST_STD))
+    elif channel.normalisation == "zscore":
+        inside = values if mask is None else values[mask]
+        if inside.size == 0:
+            return
+        mean, std = inside.mean(dtype=np.float64), inside.std(dtype=np.float64)
+        values -= np.float32(mean)
+        values /= np.float32(max(std, _SMALLEST_STD))
+        if mask is not None:
+            values[~mask] = 0
 
 
-def _ct(values: NDArray[np.float32], channel: Channel) -> NDArray[np.float32]:
+def _ct(values: NDArray[np.float32], channel: Channel) -> None:
     known = channel.statistics
     if known is None:
         raise InputError(
@@ -115,5 +116,6 @@ def _ct(values: NDArray[np.float32], channel: Channel) -> NDArray[np.float32]:
             "",
             "Use a plan or a model card that holds them.",
         )
-    clipped = np.clip(values, np.float32(known.percentile_00_5), np.float32(known.percentile_99_5))
-    return (clipped - np.float32(known.mean)) / np.float32(max(known.std, _SMALLEST_STD))
+    np.clip(values, np.float32(known.percentile_00_5), np.float32(known.percentile_99_5), out=values)
+    values -= np.float32(known.mean)
+    values /= np.float32(max(known.std, _SMALLEST_STD))

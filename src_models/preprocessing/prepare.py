@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from src_models.errors import InputError
 from src_models.geometry import check_spacing
 from src_models.preprocessing.checks import NanRule, finite
-from src_models.preprocessing.cropping import OUTSIDE, bounding_box, nonzero_mask
+from src_models.preprocessing.cropping import OUTSIDE, bounding_box, filled, nonzero
 from src_models.preprocessing.normalisation import check_channels, normalise
 from src_models.preprocessing.parameters import Preprocessing
 from src_models.preprocessing.resampling import new_shape, resample, resample_labels, separate_axis
@@ -74,16 +75,21 @@ class Prepared:
         Normalised and resampled.
     way : Way
         The way back.
-    mask : ndarray of bool, shape way.cropped
-        The nonzero part with holes filled, before resampling.
+    nonzero : ndarray of bool, shape way.cropped
+        Voxels that are not zero, before resampling.
     notes : tuple of str
         What was changed in the image, in words.
     """
 
     array: NDArray[np.float32]
     way: Way
-    mask: NDArray[np.bool_]
+    nonzero: NDArray[np.bool_]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """The nonzero part with its holes; found when it is asked for, since in a large CT that takes long."""
+        return filled(self.nonzero)
 
 
 def prepare(
@@ -107,10 +113,10 @@ def prepare(
     InputError, GeometryError
         Wrong number of channels or axes, an empty axis, values that are not finite, a spacing that cannot be.
     """
-    way, mask, cropped, notes = _cropped(image, tuple(float(h) for h in spacing), preprocessing, nan)
-    normalised = normalise(cropped, preprocessing.channels, mask if preprocessing.use_mask_for_norm else None)
+    way, there, cropped, notes = _cropped(image, tuple(float(h) for h in spacing), preprocessing, nan)
+    normalised = normalise(cropped, preprocessing.channels, filled(there) if preprocessing.use_mask_for_norm else None)
     array = resample(normalised, way.resampled, order=preprocessing.order_image, axis=way.axis_there)
-    return Prepared(np.ascontiguousarray(array, dtype=np.float32), way, mask, notes)
+    return Prepared(np.ascontiguousarray(array, dtype=np.float32), way, there, notes)
 
 
 def prepare_labels(labels: NDArray[Any], prepared: Prepared, preprocessing: Preprocessing) -> NDArray[Any]:
@@ -163,7 +169,8 @@ def restore(cropped: NDArray[Any], way: Way, fill: float = 0) -> NDArray[Any]:
     lead = cropped.ndim - len(way.cropped)
     turned = tuple(way.shape[axis] for axis in way.axis_order)
     whole = np.full((*cropped.shape[:lead], *turned), fill, cropped.dtype)
-    whole[(..., *way.box)] = cropped
+    place: tuple[Any, ...] = (..., *way.box)
+    whole[place] = cropped
     back = tuple(way.axis_order.index(axis) for axis in range(len(way.shape)))
     return whole.transpose((*range(lead), *(lead + axis for axis in back)))
 
@@ -220,13 +227,13 @@ def _cropped(
     turned = image.transpose((0, *(axis + 1 for axis in order)))
     own = tuple(spacing[axis] for axis in order)
     if preprocessing.crop_to_nonzero:
-        whole = nonzero_mask(turned)
+        whole = nonzero(turned)
         box = bounding_box(whole)
-        mask, turned = whole[box], turned[(slice(None), *box)]
+        there, turned = whole[box], turned[(slice(None), *box)]
     else:
         box = tuple(slice(0, n) for n in turned.shape[1:])
-        mask = np.ones(turned.shape[1:], bool)
+        there = np.ones(turned.shape[1:], bool)
     cropped = turned.shape[1:]
     target = target_spacing(preprocessing, own, order)
     resampled = new_shape(cropped, own, target) if preprocessing.unit == "mm" else cropped
-    return Way(shape, spacing, order, box, cropped, resampled, own, target), mask, turned, notes
+    return Way(shape, spacing, order, box, cropped, resampled, own, target), there, turned, notes

@@ -10,19 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.preprocessing.cropping import bounding_box
+
 ANISOTROPY = 3.0
 """Voxels longer than this many times their shortest side are not interpolated along their longest side."""
 
+_TIE = 1e-9
+# Shares closer than this are equal, whatever the last bits of a sum are.
+Numbers: TypeAlias = Sequence[float] | NDArray[np.float64]
 AnyArray = TypeVar("AnyArray", bound=Any)
 """A numpy array or a torch tensor."""
 
 
-def new_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
+def new_shape(shape: Numbers, spacing: Numbers, target: Numbers) -> tuple[int, ...]:
     """The number of voxels per axis at another spacing: round(spacing / target x size), at least 1."""
     return tuple(max(1, round(h / t * n)) for n, h, t in zip(shape, spacing, target, strict=True))
 
@@ -93,7 +98,7 @@ def resample(array: AnyArray, shape: Sequence[int], *, order: int, axis: int | N
 def resample_labels(
     labels: NDArray[Any], shape: Sequence[int], *, order: int = 1, axis: int | None = None
 ) -> NDArray[Any]:
-    """Resample a label image: each label by itself, as a mask that is cut at one half.
+    """Resample a label image: each label by itself, and the one with the largest share of a voxel gets it.
 
     Parameters
     ----------
@@ -109,42 +114,109 @@ def resample_labels(
     Returns
     -------
     ndarray
-        Of the same type. Where no label reaches one half it is 0; where two do, the higher one stands.
+        Of the same type. Between labels of equal share the one of the nearest voxel stands, or the smallest where that
+        is none of them: ties are common, since a doubled image has them along every border.
     """
     if labels.shape == tuple(shape):
         return labels
-    if order == 0:
-        return resample(labels, shape, order=0, axis=axis)
-    result = np.zeros(tuple(shape), labels.dtype)
-    values = np.unique(labels)
-    for value in values:
-        if value == 0 and values[0] == 0:
+    near = resample(labels, shape, order=0, axis=axis)
+    values, counts = np.unique(labels, return_counts=True)
+    if order == 0 or len(values) == 1:
+        return near
+    # The most frequent label, mostly the background, is never resampled: it has what the others leave.
+    most = values[counts.argmax()]
+    best, rest = np.zeros(tuple(shape)), np.zeros(tuple(shape))
+    result = np.full(tuple(shape), most, labels.dtype)
+    near_leads = np.zeros(tuple(shape), bool)
+    for value in values[values != most]:
+        mask = labels == value
+        if order == 1:
+            share, window = _linear_share(mask, shape, axis)
+        else:
+            share, window = resample(mask.astype(np.float64), shape, order=order, axis=axis), (slice(None),) * mask.ndim
+        _contest(result[window], best[window], near_leads[window], share, value, near[window])
+        rest[window] += share
+    if order == 1:
+        share = np.subtract(1.0, rest, out=rest)
+    else:
+        share = resample((labels == most).astype(np.float64), shape, order=order, axis=axis)
+    _contest(result, best, near_leads, share, most, near)
+    return np.where(near_leads, near, result)
+
+
+def _contest(
+    result: NDArray[Any],
+    best: NDArray[np.float64],
+    near_leads: NDArray[np.bool_],
+    share: NDArray[np.float64],
+    value: Any,
+    near: NDArray[Any],
+) -> None:
+    """Let a label take, in place, the voxels where its share is the largest so far."""
+    larger, level = share > best + _TIE, share >= best - _TIE
+    level &= share > _TIE
+    near_leads &= ~larger
+    near_leads |= level & (near == value)
+    result[larger | (level & (result > value))] = value
+    np.maximum(best, share, out=best)
+
+
+def _linear_share(
+    mask: NDArray[np.bool_], shape: Sequence[int], axis: int | None
+) -> tuple[NDArray[np.float64], tuple[slice, ...]]:
+    """A mask resampled linearly, and the window it is not zero in: most labels fill a small part of an image."""
+    box = bounding_box(mask)
+    share = mask[box].astype(np.float64)
+    window = []
+    for k, (part, count, size) in enumerate(zip(box, mask.shape, shape, strict=True)):
+        if count == size:
+            window.append(part)
             continue
-        result[resample((labels == value).astype(np.float64), shape, order=order, axis=axis) >= 0.5] = value
-    return result
+        if k == axis:
+            lower = upper = nearest(count, size)
+            weight = np.zeros(size)
+        else:
+            lower, weight = linear(count, size)
+            upper = np.minimum(lower + 1, count - 1)
+        reached = np.flatnonzero((upper >= part.start) & (lower < part.stop))
+        window.append(slice(int(reached[0]), int(reached[-1]) + 1) if reached.size else slice(0, 0))
+        # One voxel of zeros on either side stands for all that lies outside the box.
+        padded = np.pad(share, [(1, 1) if other == k else (0, 0) for other in range(mask.ndim)])
+        first, second = (
+            np.take(padded, np.clip(index[window[-1]] - part.start + 1, 0, padded.shape[k] - 1), axis=k)
+            for index in (lower, upper)
+        )
+        weight = weight[window[-1]].reshape([-1 if other == k else 1 for other in range(mask.ndim)])
+        share = first * (1 - weight) + second * weight
+    return share, tuple(window)
 
 
 def along_axis(array: AnyArray, axis: int, size: int, order: int) -> AnyArray:
     """Resample one axis of an array or tensor; without the clip to its range."""
     count = int(array.shape[axis])
+    moved: AnyArray
     if order == 0:
-        return _take(array, nearest(count, size), axis)
+        moved = _take(array, nearest(count, size), axis)
+        return moved
     if order == 1:
         lower, weight = linear(count, size)
         upper = np.minimum(lower + 1, count - 1)
         ends = tuple(size if k == axis else 1 for k in range(array.ndim))
         share = _like(weight.reshape(ends), array)
-        return _take(array, lower, axis) * (1 - share) + _take(array, upper, axis) * share
+        moved = _take(array, lower, axis) * (1 - share) + _take(array, upper, axis) * share
+        return moved
     matrix = _like(spline(count, size, order), array)
     before, after = int(np.prod(array.shape[:axis])), int(np.prod(array.shape[axis + 1 :]))
     # One product of matrices where the axis is the last: a batch of tiny ones would be slow.
     moved = array.reshape(before, count) @ matrix.T if after == 1 else matrix @ array.reshape(before, count, after)
-    return moved.reshape((*array.shape[:axis], size, *array.shape[axis + 1 :]))
+    moved = moved.reshape((*array.shape[:axis], size, *array.shape[axis + 1 :]))
+    return moved
 
 
 def centres(count: int, size: int) -> NDArray[np.float64]:
     """Where the centres of `size` voxels lie among `count` voxels that fill the same length."""
-    return (count / size) * (np.arange(size) + 0.5) - 0.5
+    places: NDArray[np.float64] = (count / size) * (np.arange(size, dtype=np.float64) + 0.5) - 0.5
+    return places
 
 
 @lru_cache(maxsize=256)
@@ -169,7 +241,8 @@ def spline(count: int, size: int, order: int) -> NDArray[np.float64]:
     """
     from scipy.ndimage import zoom
 
-    result: NDArray[np.float64] = zoom(np.eye(count), (size / count, 1), order=order, mode="nearest", grid_mode=True)
+    factors = np.array([size / count, 1.0])
+    result: NDArray[np.float64] = zoom(np.eye(count), factors, order=order, mode="nearest", grid_mode=True)  # type: ignore[call-overload]
     # Along the second axis nothing is resampled; what rounding leaves there is far below the rest.
     result[np.abs(result) < 1e-15] = 0
     return result

@@ -15,6 +15,7 @@ from src_models.files.gate import shown
 from src_models.training.case import Case, DataSet, case_from_arrays, case_from_files
 from src_models.training.groups import check_slice_names, groups_from
 from src_models.training.layouts import Found, find
+from src_models.training.recipes import recipe_named
 from src_models.weights.card import Label
 
 __all__ = ["Case", "DataSet", "case_from_arrays", "case_from_files", "data_set_from_arrays", "open_data_set"]
@@ -28,6 +29,7 @@ def open_data_set(
     label_names: Mapping[int, str] | None = None,
     channels: Sequence[str] | None = None,
     fix_geometry: bool = False,
+    recipe: str | None = None,
 ) -> DataSet:
     """The labelled cases of a folder.
 
@@ -46,6 +48,8 @@ def open_data_set(
         Names of the channels, which choose the normalisation, such as ``["ct"]``.
     fix_geometry : bool
         Resample labels that lie on another grid than their image.
+    recipe : str, optional
+        One of `recipes.RECIPES`: a public data set in the layout of its owners.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def open_data_set(
         Where the layout is not known, 2D files look like slices of one patient, or labels cannot be what is meant.
     """
     folder = Path(path)
-    found = find(folder)
+    found = recipe_named(recipe).cases(folder) if recipe else find(folder)
     grouped = _grouped(found, groups)
     cases = tuple(
         replace(case, group=grouped[case.id], label_map=dict(label_map or {}), fix_geometry=fix_geometry)

@@ -18,13 +18,13 @@ from pydantic import BaseModel, ConfigDict
 from src_models.errors import InputError
 from src_models.files.gate import shown
 from src_models.preprocessing.checks import NanRule, constant, finite
-from src_models.preprocessing.cropping import bounding_box, nonzero_mask
+from src_models.preprocessing.cropping import bounding_box, nonzero
 from src_models.preprocessing.parameters import ChannelStatistics
 from src_models.progress import Progress, finish
 from src_models.training.case import Case, DataSet
 from src_models.training.checks import check_values
 
-_KEPT_PER_CASE = 200_000
+_KEPT_PER_CASE = 20_000
 """Different intensities kept per case and channel; more are thinned to this many quantiles."""
 
 
@@ -149,7 +149,8 @@ def weighted_percentiles(
     """The smallest value below which, itself included, lies the wanted share of the weight."""
     order = np.argsort(points, kind="stable")
     share = np.cumsum(weights[order])
-    at = np.searchsorted(share, np.asarray(percents) / 100 * share[-1], side="left")
+    # The last bit of a sum must not decide between two values.
+    at = np.searchsorted(share, np.asarray(percents) / 100 * share[-1] * (1 - 1e-12), side="left")
     return tuple(float(points[order[min(int(k), len(order) - 1)]]) for k in at)
 
 
@@ -172,7 +173,7 @@ def _look(case: Case, data: DataSet, nan: NanRule, seen: _Seen) -> None:
         )
     labels = segmentation.labels
     check_values(case, labels, data)
-    box = bounding_box(nonzero_mask(image))
+    box = bounding_box(nonzero(image))
     inside = labels[box] > 0
     if data.ignore_label is not None:
         inside &= labels[box] != data.ignore_label

@@ -60,6 +60,19 @@ def find(folder: Path) -> Found:
     FileError, InputError
         Where it is in none of them, with the layouts that are known.
     """
+    try:
+        return _found(folder)
+    except OSError as error:
+        reason = (error.strerror or "the system refused it").lower()
+        raise FileError(
+            "data-access", f"{shown(folder.name)} cannot be read", reason, "Check its access rights."
+        ) from error
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # dataset.json comes from outside: whatever it holds in the place of what is expected.
+        raise _broken("its fields are not what they should be") from error
+
+
+def _found(folder: Path) -> Found:
     if not folder.is_dir():
         raise FileError("data-folder", f"{shown(folder.name)} is not a folder", "", "Give the folder of the data set.")
     described = folder / "dataset.json"

@@ -1,7 +1,8 @@
 """`train`: a network from a plan and its cases, a generator of progress that can be stopped and gone on with.
 
 Files of a run in its folder: ``plan.json``; ``checkpoint.safetensors``, the one before it and the best; ``log.jsonl``
-and ``log.csv``, one row an epoch; at its end or when it is closed ``model.safetensors`` with its card ``model.json``.
+and ``log.csv``, one row an epoch; ``sample.npz``, the last sample prediction; at its end, or when it is closed,
+``model.safetensors`` with its card ``model.json``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from src_models.errors import InputError
+from src_models.networks.network import Network
 from src_models.progress import Progress
 from src_models.training.augmentation import Augmenter
 from src_models.training.case import Case, DataSet
@@ -28,13 +31,17 @@ from src_models.training.label_targets import Targets
 from src_models.training.loader import Batch, batches
 from src_models.training.mirroring import mirror_axes
 from src_models.training.outcome import TrainingResult, finish_training
-from src_models.training.plan import TrainingPlan
+from src_models.training.plan import Configuration, TrainingPlan
 from src_models.training.prepared import Prepared, prepare
-from src_models.training.run_folder import PLAN, taken, write_log, write_text
-from src_models.training.sampling import Sampler
+from src_models.training.run_folder import PLAN, SAMPLE, taken, write_arrays, write_log, write_text
+from src_models.training.sampling import PreparedCase, Sampler, Stream
 from src_models.training.trainer import Trainer, decided, fresh_network
 from src_models.weights.card import TrainingData
 
+NOT_EXACT = (
+    "On a graphics card max pooling in 3D and linear up-sampling have no deterministic form: trainings of one seed "
+    "agree to rounding, not bit for bit."
+)
 _REPORT_S = 0.2
 
 
@@ -95,6 +102,8 @@ class RunSettings:
         A model to begin with; what does not fit, such as a head of other classes, begins anew.
     minutes : float
         Between two checkpoints.
+    cache : Path or None
+        A folder for prepared cases that do not fit into the memory.
     """
 
     device: str = "auto"
@@ -103,6 +112,7 @@ class RunSettings:
     resume: bool = False
     init_from: Path | None = None
     minutes: float = 10.0
+    cache: Path | None = None
 
 
 def train(
@@ -152,45 +162,71 @@ def train(
     """
     settings = settings or RunSettings()
     chosen = plan.configuration(configuration)
-    data = cases if isinstance(cases, DataSet) else None
     given = {case.id: case for case in (cases.cases if isinstance(cases, DataSet) else cases)}
     sides = fold_of(plan, fold, given)
-    network = fresh_network(chosen, seed)
+    network = _network(chosen, seed, settings)
+    aux_unused = not plan.deep_supervision and bool(getattr(network.options, "deep_supervision", False))
+    devices = open_devices(settings.device, settings.precision, unused_parts=aux_unused)
+    identity = {
+        "fold": fold,
+        "configuration": chosen.name,
+        "cases": [list(sides[0]), list(sides[1])],
+        "patients": len({given[name].group for name in sides[0]}),
+    }
+    with ExitStack() as stack:
+        if devices.rank == 0:
+            stack.enter_context(taken(out, resume=settings.resume))
+        devices.wait()
+        trainer = Trainer(plan, chosen, devices, network, seed, identity)
+        if settings.resume and (out / CURRENT).exists():
+            trainer.restore(out / CURRENT)
+        if devices.rank == 0:
+            write_text(out / PLAN, plan.model_dump_json(indent=1))
+            write_log(out, trainer.position.history)
+        training, left_out = ([given[name] for name in side] for side in sides)
+        prepared = yield from prepare(plan, chosen, training, left_out, settings.cache)
+        about = cases.about if isinstance(cases, DataSet) else TrainingData()
+        groups = {case.id: case.group for case in given.values()}
+        return (yield from _to_the_end(_Run(trainer, prepared, out, settings), groups, fold, about))
+
+
+def _network(configuration: Configuration, seed: int, settings: RunSettings) -> Network:
+    """Fresh, or begun with a model."""
+    if configuration.previous is not None:
+        raise InputError(
+            "training-cascade",
+            f"{configuration.name} needs the results of {configuration.previous} as input",
+            "this version does not train it",
+            "Choose --config 3d_fullres.",
+        )
+    network = fresh_network(configuration, seed)
     if settings.init_from is not None:
         from src_models.training.starting import start_from
 
         start_from(network, settings.init_from)
-    aux_unused = not plan.deep_supervision and bool(getattr(network.options, "deep_supervision", False))
-    devices = open_devices(settings.device, settings.precision, unused_parts=aux_unused)
-    with ExitStack() as stack:
-        if devices.rank == 0:
-            stack.enter_context(taken(out, resume=settings.resume))
-            write_text(out / PLAN, plan.model_dump_json(indent=1))
-        devices.wait()
-        prepared = yield from prepare(plan, chosen, [given[k] for k in sides[0]], [given[k] for k in sides[1]])
-        identity = {
-            "fold": fold,
-            "configuration": chosen.name,
-            "cases": [list(sides[0]), list(sides[1])],
-            "patients": len({given[k].group for k in sides[0]}),
-        }
-        trainer = Trainer(plan, chosen, devices, network, seed, identity)
-        if settings.resume and (out / CURRENT).exists():
-            trainer.restore(out / CURRENT)
-            if devices.rank == 0:
-                write_log(out, trainer.position.history)
-        run = _Run(trainer, prepared, out, settings)
-        about = data.about if data is not None else TrainingData()
-        groups = {case.id: case.group for case in given.values()}
-        try:
-            yield from run.steps()
-        except GeneratorExit:
-            if devices.rank == 0:
-                trainer.save(out)
-                for _ in finish_training(trainer, (), groups, out, fold, about):
-                    pass
-            raise
-        return (yield from finish_training(trainer, prepared.validation, groups, out, fold, about))
+    return network
+
+
+def _to_the_end(
+    run: _Run, groups: dict[str, str], fold: int | Literal["all"], about: TrainingData
+) -> Generator[Progress, None, TrainingResult]:
+    """All steps and the model; where it is closed, a checkpoint and the model so far."""
+    trainer = run.trainer
+    finish = partial(finish_training, trainer, groups=groups, out=run.out, fold=fold, about=about)
+    if trainer.devices.device.type == "cuda":
+        yield Progress(phase="train", message="The training begins", notes=(NOT_EXACT,))
+    done = False
+    try:
+        yield from run.steps()
+        done = True
+        return (yield from finish(validation=run.prepared.validation))
+    except GeneratorExit:
+        if trainer.devices.rank == 0:
+            if not done:
+                trainer.save(run.out)
+            for _ in finish(validation=()):
+                pass
+        raise
 
 
 def fold_of(
@@ -225,6 +261,25 @@ def fold_of(
     return train_on, left_out
 
 
+def sampler_of(
+    plan: TrainingPlan,
+    configuration: Configuration,
+    cases: Sequence[PreparedCase],
+    seed: int,
+    *,
+    validation: bool = False,
+) -> Sampler:
+    """The samples of a training, or those that its patches are judged on: these are not augmented."""
+    augmenter = None
+    if plan.augmentation is not None and not validation:
+        masked = configuration.preprocessing.use_mask_for_norm
+        augmenter = Augmenter(plan.augmentation, mirror_axes(plan, configuration), masked)
+    stream: Stream = "validation" if validation else "training"
+    size, count = configuration.patch, configuration.batch
+    in_turn = plan.sampling == "in_turn" and not validation
+    return Sampler(cases, size, count, seed, plan.foreground, augmenter, stream, in_turn)
+
+
 @dataclass(eq=False)
 class _Run:
     """The steps of a training, with their validation, log and checkpoints."""
@@ -239,21 +294,9 @@ class _Run:
         self.targets = Targets.of(self.trainer.plan)
 
     def _sampler(self, *, validation: bool) -> Sampler:
-        trainer = self.trainer
-        plan, chosen = trainer.plan, trainer.configuration
-        augmenter = None
-        if plan.augmentation is not None and not validation:
-            axes = mirror_axes(plan, chosen)
-            augmenter = Augmenter(plan.augmentation, axes, chosen.preprocessing.use_mask_for_norm)
-        return Sampler(
-            self.prepared.validation if validation else self.prepared.training,
-            chosen.patch,
-            chosen.batch,
-            trainer.seed,
-            plan.foreground,
-            augmenter,
-            "validation" if validation else "training",
-        )
+        trainer, prepared = self.trainer, self.prepared
+        cases = prepared.validation if validation else prepared.training
+        return sampler_of(trainer.plan, trainer.configuration, cases, trainer.seed, validation=validation)
 
     def _batches(self, sampler: Sampler, steps: range) -> Generator[Batch, None, None]:
         devices = self.trainer.devices
@@ -305,6 +348,8 @@ class _Run:
             if trainer.is_best():
                 trainer.save_best(self.out)
             write_log(self.out, trainer.position.history)
+            if sample is not None:
+                write_arrays(self.out / SAMPLE, vars(sample))
         self._save()
         values = {name: value for name, value in row.items() if name not in ("epoch", "step")}
         yield self._report(clock, values, row=row, sample=sample)

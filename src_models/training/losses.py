@@ -197,9 +197,9 @@ def supervised_loss(
     if weights is None or not output.aux:
         return loss(output.logits, target, add)
     total: Tensor = weights[0] * loss(output.logits, target, add)
+    # also that of weight 0: its head then decays like all others, as it does where several processes train
     for weight, logits in zip(weights[1:], output.aux, strict=True):
-        if weight:
-            total = total + weight * loss(logits, coarser(target, logits.shape[2:]), add)
+        total = total + weight * loss(logits, coarser(target, logits.shape[2:]), add)
     return total
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from src_models.errors import InputError
 from src_models.preprocessing.normalisation import normalisation_of
 from src_models.preprocessing.parameters import Channel, Preprocessing
-from src_models.preprocessing.resampling import ANISOTROPY, new_shape
+from src_models.preprocessing.resampling import ANISOTROPY, Numbers, new_shape
 from src_models.record import versions
 from src_models.training.case import DataSet
 from src_models.training.fingerprint import Fingerprint
@@ -135,6 +135,10 @@ def configure(
     flat = len(found.shapes[0]) == 2
     shapes = np.array([(1, *shape) if flat else shape for shape in found.shapes], dtype=np.float64)
     spacings = np.array([(_FLAT, *h) if flat else h for h in found.spacings])
+    single = (shapes == 1).all(axis=0)
+    if single.sum() == 1:
+        # Volumes of one slice are pictures, whichever axis the slice is on and whatever its thickness.
+        spacings[:, single] = _FLAT
     # nnU-Net counts the entries of its list of labels, background and ignore label among them.
     counted = len(labels) + int(head == "sigmoid") + int(ignore_label is not None)
     full = target_spacing(spacings, shapes)
@@ -172,7 +176,7 @@ def target_spacing(spacings: NDArray[np.float64], shapes: NDArray[np.float64]) -
     return np.asarray(target)
 
 
-def axis_order(spacing: Sequence[float]) -> list[int]:
+def axis_order(spacing: Numbers) -> list[int]:
     """The coarsest axis first, then the rest in order."""
     first = int(np.argmax(spacing))
     return [first, *(axis for axis in range(len(spacing)) if axis != first)]
@@ -186,7 +190,7 @@ class _Planner:
     gpu_gb: float | None
     num_classes: int
 
-    def size(self, spacing: Sequence[float], median: Sequence[float], voxels: float) -> Sized:
+    def size(self, spacing: Numbers, median: Numbers, voxels: float) -> Sized:
         """Patch, levels and batch for images of a median shape; `voxels` are those of the whole data set."""
         ndim = len(spacing)
         reference = self.memory.reference(ndim, self.gpu_gb)
@@ -207,7 +211,7 @@ class _Planner:
         encoder, decoder = self.memory.encoder[: shape.stages], self.memory.decoder[: shape.stages - 1]
         return map_sizes(shape, features, encoder, decoder, self.num_classes, residual=self.memory.residual)
 
-    def _smaller(self, shape: Topology, spacing: Sequence[float], median: Sequence[float]) -> Topology:
+    def _smaller(self, shape: Topology, spacing: Numbers, median: Numbers) -> Topology:
         axis = int(np.argsort([n / m for n, m in zip(shape.patch, median, strict=True)])[-1])
         # Taking the old divisor away shows the new one; only that is then taken away, or valid sizes would be skipped:
         # 224 between 256 and 192, since 224 / 32 = 7.
@@ -226,7 +230,7 @@ class _Planner:
         return topology(spacing, reduced)
 
 
-def start_patch(spacing: Sequence[float], median: Sequence[float]) -> list[float]:
+def start_patch(spacing: Numbers, median: Numbers) -> list[float]:
     """As many mm along every axis, 256 cubed voxels (2048 squared in 2D), and no more than the median image."""
     aspect = 1 / np.array(spacing)
     ndim = len(spacing)

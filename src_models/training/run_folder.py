@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from src_models.errors import SaveError
 from src_models.files.gate import shown_name
 from src_models.files.saving import save_whole
 from src_models.training.checkpoint import BEST, CURRENT
 
 PLAN, LOG, TABLE, LOCK, WEIGHTS = "plan.json", "log.jsonl", "log.csv", ".lock", "model.safetensors"
+SAMPLE = "sample.npz"
 
 
 @contextmanager
@@ -84,8 +88,23 @@ def write_text(path: Path, text: str) -> None:
     SaveError
         Where it cannot be written.
     """
-    content = text.encode()
+    _write_whole(path, text.encode())
 
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Arrays by name as an npz file, whole or as it was; NumPy reads it without unpickling.
+
+    Raises
+    ------
+    SaveError
+        Where it cannot be written.
+    """
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **dict(arrays))
+    _write_whole(path, content.getvalue())
+
+
+def _write_whole(path: Path, content: bytes) -> None:
     def write(file: IO[bytes]) -> None:
         file.write(content)
 

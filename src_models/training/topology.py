@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
+from src_models.preprocessing.resampling import Numbers
+
 SMALLEST_MAP = 4
 """Voxels along an axis that pooling must leave."""
 
@@ -44,7 +46,7 @@ class Topology:
         return len(self.strides)
 
 
-def topology(spacing: Sequence[float], patch: Sequence[float]) -> Topology:
+def topology(spacing: Numbers, patch: Numbers) -> Topology:
     """The levels for a patch.
 
     Parameters

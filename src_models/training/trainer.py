@@ -122,10 +122,12 @@ class Trainer:
         step = self.position.step
         if step % plan.iterations == 0 or not self.position.loss_count:
             set_rate(self.optimiser, learning_rate(plan.optimiser, step // plan.iterations, plan.epochs))
-        torch.manual_seed(_torch_seed(self.seed, step + 1))
         self.network.train()
         self.wrapped.zero_grad(set_to_none=True)
-        output = self._outputs(batch)
+        # dropout repeats when a training goes on; the caller's random numbers stay as they were
+        with torch.random.fork_rng(devices=[devices.device] if devices.device.type == "cuda" else []):
+            torch.manual_seed(_torch_seed(self.seed, step + 1))
+            output = self._outputs(batch)
         weights = None
         if plan.deep_supervision and output.aux:
             weights = deep_supervision_weights(1 + len(output.aux), distributed=devices.world > 1)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from src_models.inference.windows import gaussian, positions
 from src_models.networks.network import Network
 from src_models.preprocessing.prepare import logits_back, restore
 from src_models.progress import Progress
@@ -138,25 +139,12 @@ def predict_logits(network: Network, image: NDArray[np.float32], patch: Sequence
     before = [(n - m) // 2 for n, m in zip(size, image.shape[1:], strict=True)]
     pads = [(0, 0), *((b, n - m - b) for b, n, m in zip(before, size, image.shape[1:], strict=True))]
     padded = torch.from_numpy(np.pad(image, pads) if any(map(any, pads)) else np.array(image))
-    weight = _gaussian(patch)
+    weight = torch.from_numpy(gaussian(patch))
     total, weights = torch.zeros(network.num_classes, *size), torch.zeros(size)
-    for corner in product(*(_starts(n, p) for n, p in zip(size, patch, strict=True))):
+    for corner in product(*(positions(n, p, 0.5) for n, p in zip(size, patch, strict=True))):
         window = tuple(slice(a, a + p) for a, p in zip(corner, patch, strict=True))
         logits = network(padded[(slice(None), *window)][None].to(device))[0].float().cpu()
         total[(slice(None), *window)] += logits * weight
         weights[window] += weight
     inside = tuple(slice(b, b + m) for b, m in zip(before, image.shape[1:], strict=True))
     return (total / weights)[(slice(None), *inside)]
-
-
-def _starts(n: int, patch: int) -> list[int]:
-    count = -(-(n - patch) * 2 // patch) + 1
-    return [round(k * (n - patch) / max(count - 1, 1)) for k in range(count)]
-
-
-def _gaussian(patch: Sequence[int]) -> Tensor:
-    weight = torch.ones(())
-    for n in patch:
-        line = torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 8)) ** 2)
-        weight = weight[..., None] * line
-    return weight.clamp_min(1e-6)

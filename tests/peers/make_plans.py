@@ -34,6 +34,7 @@ def fingerprints() -> dict[str, dict[str, Any]]:
         "exactly_three": _same([40, 300, 300], [3.0, 1.0, 1.0], 50),
         "exactly_two": _same([80, 160, 160], [2.0, 1.0, 1.0], 50),
         "abdomen": _same([482, 512, 512], [1.0, 0.77, 0.77], 131, channels={"0": "CT"}),
+        "barely_too_large": _same([205, 205, 205], ISO, 50),
         "thin": _same([6, 200, 180], [4.0, 1.0, 1.0], 30),
         "thin_middle": _same([120, 5, 130], ISO, 30),
         "coarse_in_the_last_axis": _same([200, 180, 40], [0.8, 0.8, 4.0], 40),
@@ -156,6 +157,13 @@ def fingerprint_of(name: str, source: Path, root: Path) -> dict[str, Any]:
     }
 
 
+def compact(known: dict[str, Any]) -> dict[str, Any]:
+    """Cases that are all alike are written once, with their number."""
+    shapes, spacings = known["shapes"], known["spacings"]
+    alike = all(shape == shapes[0] for shape in shapes) and all(spacing == spacings[0] for spacing in spacings)
+    return known | {"shapes": shapes[:1], "spacings": spacings[:1], "count": len(shapes)} if alike else known
+
+
 def main(out: Path, folders: list[str]) -> None:
     """Write one JSON file a data set."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -172,8 +180,7 @@ def main(out: Path, folders: list[str]) -> None:
             name, _, source = text.partition("=")
             known[name] = fingerprint_of(name, Path(source), root)
         few = [("nnunet", None), ("residual-m", None)]
-        every = [
-            *few,
+        more = [
             ("residual", None),
             ("residual-l", None),
             ("residual-xl", None),
@@ -182,8 +189,8 @@ def main(out: Path, folders: list[str]) -> None:
         ]
         thorough = ("isotropic", "abdomen", "large_pictures", "five_to_one")
         for name, one in known.items():
-            plans = plans_of(name, one, root, every if name in thorough else few)
-            (out / f"{name}.json").write_text(json.dumps({"fingerprint": one, "plans": plans}) + "\n")
+            plans = plans_of(name, one, root, few + more if name in thorough else few)
+            (out / f"{name}.json").write_text(json.dumps({"fingerprint": compact(one), "plans": plans}) + "\n")
 
 
 if __name__ == "__main__":

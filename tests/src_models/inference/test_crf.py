@@ -27,7 +27,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_a_noisy_sphere_is_found_again() -> None:
-    ball, image, shares = noisy_ball((64, 64, 64), 14.0, (1.0, 1.0, 1.0), 1.2)
+    ball, image, shares = noisy_ball((64, 64, 64), 18.0, (1.0, 1.0, 1.0), 1.2)
     before = dice(shares[1] > 0.5, ball)
 
     field = finish(mean_field(shares, image, (1.0, 1.0, 1.0), 3.0, 0.2))

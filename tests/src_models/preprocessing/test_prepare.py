@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src_models.errors import GeometryError, InputError
-from src_models.preprocessing.cropping import bounding_box, nonzero_mask
+from src_models.preprocessing.cropping import bounding_box, filled, nonzero
 from src_models.preprocessing.parameters import Channel, ChannelStatistics, Preprocessing
 from src_models.preprocessing.prepare import logits_back, prepare, prepare_labels, restore
 from src_models.preprocessing.resampling import resample
@@ -21,13 +21,13 @@ def scan(shape=(9, 20, 16), seed=0):
 
 
 def test_crop_is_the_nonzero_part_with_its_holes():
-    mask = nonzero_mask(scan())
+    mask = filled(nonzero(scan()))
     assert mask[4, 8, 7]
     assert bounding_box(mask) == (slice(1, 8), slice(3, 18), slice(2, 13))
     assert bounding_box(np.zeros((3, 4), bool)) == (slice(0, 3), slice(0, 4))
     two = np.concatenate([scan(), np.zeros_like(scan())])
     two[1, 0, 0, 0] = 1
-    assert bounding_box(nonzero_mask(two)) == (slice(0, 8), slice(0, 18), slice(0, 13))
+    assert bounding_box(nonzero(two)) == (slice(0, 8), slice(0, 18), slice(0, 13))
 
 
 def test_spacing_is_in_the_order_of_the_array():

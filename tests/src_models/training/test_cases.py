@@ -117,6 +117,20 @@ def test_labels_255_are_offered_a_map(tmp_path):
     assert data.cases[0].volume().grid.spacing_known is False
 
 
+def test_labels_that_look_black_are_read_and_colours_are_refused(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:5, 3:6] = 1
+    picture(tmp_path / "images" / "a.png", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    picture(tmp_path / "labels" / "a.png", mask)
+    assert [label.value for label in open_data_set(tmp_path).labels] == [0, 1]
+    colours = Volume(np.stack([mask * 255] * 3), Grid((8, 8), (1.0, 1.0), spacing_known=False), leading_axis="c")
+    write_volume(tmp_path / "labels" / "a.png", colours, overwrite=True)
+    with pytest.raises(FileError, match=r"a.png.*colour"):
+        open_data_set(tmp_path)
+
+
 def test_a_map_may_swap_values(pairs):
     case = open_data_set(pairs, label_map={1: 2, 2: 1}).cases[0]
     before = labels_of(volume()).labels
@@ -268,6 +282,44 @@ def test_arrays_make_a_data_set():
         case_from_arrays("x", rng.normal(size=(5, 6, 8)), labels)
     with pytest.raises(InputError, match="not whole numbers"):
         case_from_arrays("x", rng.normal(size=(5, 6, 7)), labels + 0.5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": []},
+        {"labels": {"background": 0, "x": "one"}},
+        {"labels": {"background": 0, "x": [1, 2]}},
+        {"labels": 3},
+        {"channel_names": {"first": "CT"}},
+        {"channel_names": None},
+        {"dataset": {"a": {"image": "x"}}},
+        {"dataset": {"a": 3}},
+        {"dataset": {"a": {"images": ["../../x.nii.gz"], "label": "y.nii.gz"}}},
+        {"training": [3]},
+        {"training": [{"image": 3, "label": None}]},
+        {"file_ending": 7},
+    ],
+)
+def test_whatever_a_dataset_json_holds_is_told_in_one_sentence(tmp_path, change):
+    for name in ("imagesTr", "labelsTr"):
+        (tmp_path / name).mkdir()
+    write_volume(tmp_path / "imagesTr" / "a_0000.nii.gz", volume())
+    write_segmentation(tmp_path / "labelsTr" / "a.nii.gz", labels_of(volume()))
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1, "y": 2}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert len(open_data_set(tmp_path).cases) == 1
+    (tmp_path / "dataset.json").write_text(json.dumps(content | change))
+    with pytest.raises(FileError) as told:
+        open_data_set(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_a_dataset_json_that_is_none_is_told(tmp_path):
+    for text in ("", "[]", "{", "{}", '"x"', "[" * 100_000):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(FileError, match=r"dataset\.json"):
+            open_data_set(tmp_path)
 
 
 def test_only_empty_labels_are_refused(pairs):
