@@ -355,7 +355,8 @@ def _others(case: Case, volume: Volume, prediction: Prediction) -> list[tuple[Pa
         lead = prediction.probabilities.ndim - volume.grid.ndim - 1
         for one in prediction.classes:
             name = re.sub(r"\W+", "-", one.name).strip("-") or str(one.value)
-            maps.append((f"prob_{name}", prediction.probabilities.take(one.channel, lead)))
+            share = np.moveaxis(prediction.probabilities, lead, 0)[one.channel]
+            maps.append((f"prob_{name}", share))
     for kind in ("entropy", "disagreement"):
         found = getattr(prediction, kind)
         if found is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -66,13 +66,26 @@ class Classes:
         return np.min_scalar_type(max(self.values, default=0))
 
 
+class Planes(Protocol):
+    """What labels are written to: an array, or something that passes planes on."""
+
+    @property
+    def size(self) -> int:
+        """Voxels."""
+        ...
+
+    def __setitem__(self, plane: Any, values: Any) -> None:
+        """Take the labels of a plane."""
+        ...
+
+
 @dataclass
 class Targets:
     """Arrays of the image's grid that are filled; each axis order is that of the sweep.
 
     Attributes
     ----------
-    labels : ndarray of shape (planes, rows, columns)
+    labels : ndarray of shape (planes, rows, columns), or what takes its planes in order
         Of a type that holds the labels.
     probabilities : ndarray of shape (K, planes, rows, columns) or None
         float16.
@@ -82,7 +95,7 @@ class Targets:
         One per extra channel, float16.
     """
 
-    labels: NDArray[Any]
+    labels: Planes
     probabilities: NDArray[np.float16] | None = None
     entropy: NDArray[np.float16] | None = None
     extras: list[NDArray[np.float16]] = field(default_factory=list)

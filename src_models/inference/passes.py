@@ -252,5 +252,3 @@ def free_memory(device: torch.device) -> None:
     """Give cached memory back."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-

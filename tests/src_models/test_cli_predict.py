@@ -198,9 +198,7 @@ def test_the_flags_of_mirror_and_tile_take_numbers(tmp_path: Path) -> None:
     assert used.post == "largest"
 
 
-def test_dry_run_says_what_it_would_take_and_writes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights, image = stored(tmp_path / "w", 3), scan(tmp_path / "mr.nii.gz", LPS)
 
     arguments = ["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out")]

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.src_models.inference.nets import Pointwise, model, run, stacked
 from skimage.transform import resize
 
 from src_models.errors import InputError
@@ -16,6 +15,7 @@ from src_models.inference.predict import predict, predict_series
 from src_models.networks.zoo import build
 from src_models.progress import finish
 from src_models.weights.card import Label
+from tests.src_models.inference.nets import Pointwise, model, run, stacked
 
 RNG = np.random.default_rng(5)
 
