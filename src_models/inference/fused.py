@@ -111,11 +111,6 @@ class FusedPlanes:
         )
         return self._out
 
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-
     def _shared(self, count: int, work: Any) -> None:
         if self._pool is None:
             work(0, count)

@@ -21,8 +21,8 @@ from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import Interrupted, Passes, choose_device, choose_precision
 from src_models.inference.prediction import Prediction, PredictionProgress
 from src_models.inference.prepared import Layout, lay_out, preprocessing_for, uncropped
-from src_models.inference.sweep import Sweep, lay_windows
-from src_models.inference.tiling import Tiling, forecast_window, mirrored_axes, tiling_for
+from src_models.inference.sweep import Sweep
+from src_models.inference.tiling import Tiling, forecast_window, lay_windows, mirrored_axes, tiling_for
 from src_models.preprocessing.checks import NanRule, constant
 from src_models.preprocessing.parameters import Preprocessing
 from src_models.preprocessing.prepare import prepare
@@ -312,6 +312,7 @@ class Job:
                 spacing=self.own_spacing,
             ),
             result={
+                "labels_hash": content_hash(self._flat(self.arrays.labels)),
                 "peak_memory_bytes": self.peak,
                 "voxels": {str(n): int(c) for n, c in enumerate(counts) if n and c},
                 **ran,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from src_models.inference.job import Job
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.prediction import Prediction, PredictionProgress
+from src_models.record import Record, content_hash
 from src_models.weights.model import Model
 
 
@@ -85,7 +86,7 @@ def predict_series(
     Returns
     -------
     Prediction
-        Each array with the time in front. The record is that of the last frame, with the notes of all.
+        Each array with the time in front. The record tells of all frames.
     """
     done: list[Prediction] = []
     count = len(frames)
@@ -101,12 +102,12 @@ def predict_series(
             yield replace(step, fraction=share, message=f"Frame {number + 1} of {count}: {step.message}")
         if not done[-1].complete:
             break
-    return _joined(done, count)
+    return _joined(done, frames)
 
 
-def _joined(done: Sequence[Prediction], count: int) -> Prediction:
+def _joined(done: Sequence[Prediction], frames: NDArray[Any]) -> Prediction:
     """Frames as one; those that were not reached are background."""
-    last = done[-1]
+    last, count = done[-1], len(frames)
 
     def stacked(parts: Sequence[NDArray[Any] | None]) -> Any:
         found = [part for part in parts if part is not None]
@@ -115,15 +116,32 @@ def _joined(done: Sequence[Prediction], count: int) -> Prediction:
         return np.stack([*found, *(np.zeros_like(found[0]) for _ in range(count - len(found)))])
 
     notes = tuple(dict.fromkeys(note for one in done for note in one.notes))
+    labels = stacked([one.labels for one in done])
     return replace(
         last,
-        labels=stacked([one.labels for one in done]),
+        labels=labels,
         probabilities=stacked([one.probabilities for one in done]),
         entropy=stacked([one.entropy for one in done]),
         disagreement=stacked([one.disagreement for one in done]),
         attention={level: stacked([one.attention[level] for one in done]) for level in last.attention},
         notes=notes,
-        record=last.record.model_copy(
-            update={"notes": notes, "duration_s": sum(one.record.duration_s for one in done)}
-        ),
+        record=_record_of_all(done, frames, labels, notes),
     )
+
+
+def _record_of_all(
+    done: Sequence[Prediction], frames: NDArray[Any], labels: NDArray[Any], notes: tuple[str, ...]
+) -> Record:
+    """The record of a series: its source and labels are those of all frames."""
+    last = done[-1].record
+    voxels: dict[str, int] = {}
+    for one in done:
+        for number, count in one.record.result["voxels"].items():
+            voxels[number] = voxels.get(number, 0) + count
+    source = None
+    if last.source is not None:
+        whole = {"content_hash": content_hash(frames), "shape": frames.shape}
+        source = last.source.model_copy(update=whole)
+    result = last.result | {"labels_hash": content_hash(labels), "voxels": voxels, "frames": len(done)}
+    seconds = round(sum(one.record.duration_s for one in done), 3)
+    return last.model_copy(update={"notes": notes, "duration_s": seconds, "source": source, "result": result})

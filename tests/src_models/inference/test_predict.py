@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +14,7 @@ from skimage.transform import resize
 
 from src_models.errors import InputError
 from src_models.inference.parameters import PredictionParameters
+from src_models.inference.passes import choose_precision
 from src_models.inference.predict import predict, predict_series
 from src_models.networks.zoo import build
 from src_models.progress import finish
@@ -310,3 +314,43 @@ def test_the_record_says_which_model() -> None:
 
     assert record.inputs["models"][0]["sha256"] == "ab" * 32
     assert record.source is not None
+
+
+def test_attention_maps_are_those_of_the_network() -> None:
+    """One window over the whole image: the map of each level, brought to the image's grid by linear interpolation."""
+    torch.manual_seed(6)
+    net = build("attention-unet", 1, 2, 2).eval()
+    image = RNG.normal(size=(64, 64)).astype(np.float32)
+
+    result = run(model(net, (64, 64)), image, (1.0, 1.0), attention=True)
+
+    with torch.inference_mode():
+        maps = net.forward_full(torch.from_numpy(image)[None, None]).attention
+    assert set(result.attention) == set(maps)
+    for level, each in maps.items():
+        wanted = torch.nn.functional.interpolate(each, size=(64, 64), mode="bilinear")[0, 0].numpy()
+        np.testing.assert_allclose(result.attention[level], wanted, atol=2e-3)
+
+
+def test_half_precision_on_a_processor_is_used_only_where_it_is_faster() -> None:
+    cpu = torch.device("cpu")
+
+    def slow_in(kind: torch.dtype) -> Callable[[torch.dtype], None]:
+        return lambda wanted: time.sleep(0.02 if wanted == kind else 0.0)
+
+    assert choose_precision("bf16", cpu, slow_in(torch.bfloat16)) == torch.float32
+    assert choose_precision("bf16", cpu, slow_in(torch.float32)) == torch.bfloat16
+    assert choose_precision("auto", cpu, slow_in(torch.float32)) == torch.float32
+
+
+def test_two_predictions_at_once_do_not_disturb_each_other() -> None:
+    torch.manual_seed(7)
+    one = model(build("unet", 1, 3, 2, base_width=4, depth=2), (16, 16))
+    images = [RNG.normal(size=(40, 44)).astype(np.float32) for _ in range(4)]
+    alone = [run(one, image, (1.0, 1.0)).labels for image in images]
+
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda image: run(one, image, (1.0, 1.0)).labels, images))
+
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a, b)
