@@ -349,7 +349,7 @@ def report(case: Case, arguments: argparse.Namespace, done: dict[str, list[Run]]
         f"on {' x '.join(str(n) for n in grid)} voxels (voxels {arguments.coarser:g} times larger per axis), "
         f"windows {arguments.patch}.",
         "",
-        "| program | seconds, median (lowest to highest) | of processor | ours faster by, of processor | equal labels |",
+        "| program | seconds, median (lowest to highest) | of processor | ours faster, of processor | equal labels |",
         "| --- | --- | --- | --- | --- |",
     ]
     labels = done[mine][-1].labels

@@ -50,7 +50,8 @@ def positions(size: int, patch: int, step: float) -> list[int]:
     step : float
         Share of the window, in (0, 1].
     """
-    count = math.ceil((size - patch) / (patch * step)) + 1
+    # a plane of a 2D network has no half: windows are a voxel apart at least
+    count = math.ceil((size - patch) / max(patch * step, 1)) + 1
     if count == 1:
         return [0]
     apart = (size - patch) / (count - 1)

@@ -113,8 +113,10 @@ def test_a_2d_network_takes_a_volume_slice_by_slice() -> None:
     volume = RNG.normal(size=(4, 30, 28)).astype(np.float32)
     one = model(net, (16, 16), spacing=(1.2, 1.2))
 
-    together = run(one, volume, (5.0, 1.0, 1.0)).labels
+    done = run(one, volume, (5.0, 1.0, 1.0))
+    together = done.labels
 
+    assert done.record.result["windows"] == 4 * run(one, volume[0], (1.0, 1.0)).record.result["windows"]
     for z, each in enumerate(volume):
         np.testing.assert_array_equal(together[z], run(one, each, (1.0, 1.0)).labels)
 
