@@ -149,7 +149,7 @@ class _ChunkedJob:
                 self.passes,
                 self.tiling,
                 Export(layout.maps, self.classes, Targets(output)),
-                self.wanted.skip,
+                "none" if self.tiling.halo is not None else self.wanted.skip,
             )
             for step in sweep.run():
                 self.notes += step.notes

@@ -50,6 +50,11 @@ class Classes:
         return len(self.labels)
 
     @property
+    def background(self) -> int:
+        """Channel of the background, of a softmax."""
+        return next((label.channel for label in self.labels if label.value == 0), 0)
+
+    @property
     def values(self) -> list[int]:
         """Number in the label image, by channel."""
         by_channel = sorted(self.labels, key=lambda label: label.channel)
@@ -229,7 +234,8 @@ class Export:
             return
         logits = planes[: self._classes.count]
         if self._classes.head == "softmax":
-            logits = logits.log_softmax(0)[1:] if len(logits) > 1 else logits.log_softmax(0)
+            logits = logits.log_softmax(0)
+            logits[self._classes.background] = -math.inf
             self.largest = max(self.largest, float(logits.max().exp()))
         else:
             self.largest = max(self.largest, float(torch.sigmoid(logits.max())))

@@ -120,7 +120,8 @@ class Job:
             passes,
             tiling,
             Export(layout.maps, self.classes, self._targets(layout)),
-            self.parameters.skip,
+            # exact is exact: also where a network finds something in a window of one value
+            "none" if tiling.halo is not None else self.parameters.skip,
             self._dark(),
         )
         try:
@@ -195,7 +196,7 @@ class Job:
         if finishing.needs_probabilities(wanted):
             probabilities = empty(count)
             if self.card.head == "softmax":
-                probabilities[0] = 1
+                probabilities[self.classes.background] = 1
         return Arrays(
             np.zeros(shape, self.classes.dtype),
             probabilities,

@@ -122,6 +122,8 @@ class Sweep:
             note = f"Memory ran out: the window is halved to {size} voxels{same}."
         elif device.type != "cpu":
             self.passes.to(torch.device("cpu"))
+            # half precision is for the card: many a processor is far slower in it
+            self.passes.precision = torch.float32
             self.patch = self.layout.patch
             note = "Memory of the graphics card ran out with the smallest window: the processor goes on."
         else:

@@ -356,3 +356,17 @@ def test_two_predictions_at_once_do_not_disturb_each_other() -> None:
 
     for a, b in zip(alone, together, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_background_may_be_any_channel() -> None:
+    """What lies outside the crop, or is skipped, is the label 0 wherever it stands in the logits."""
+    labels = (Label(name="organ", value=5, channel=0), Label(name="background", value=0, channel=1))
+    image = np.zeros((16, 64), np.float32)
+    image[:, :10] = RNG.normal(size=(16, 10))
+    net = Pointwise(2, 2, stacked(lambda x: 0 * x + 2, lambda x: 0 * x))
+
+    result = run(model(net, (16, 16), labels=labels), image, (1.0, 1.0), probabilities=True)
+
+    assert (result.labels[:, :16] == 5).all()
+    assert not result.labels[:, 24:].any()
+    np.testing.assert_allclose(result.probabilities[1][:, 32:], 1, atol=1e-3)
