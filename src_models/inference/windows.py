@@ -37,9 +37,7 @@ class Window:
     @property
     def inner(self) -> tuple[slice, ...]:
         """`write` counted from the start of `read`."""
-        return tuple(
-            slice(w.start - r.start, w.stop - r.start) for r, w in zip(self.read, self.write, strict=True)
-        )
+        return tuple(slice(w.start - r.start, w.stop - r.start) for r, w in zip(self.read, self.write, strict=True))
 
 
 def positions(size: int, patch: int, step: float) -> list[int]:
