@@ -70,6 +70,12 @@ class ModelChooser(QWidget):
         later.timeout.connect(self.refresh)
         later.start(0)
 
+    def enterEvent(self, event: Any) -> None:  # noqa: N802
+        """Whoever is about to choose sees models that came from elsewhere, too."""
+        super().enterEvent(event)
+        if self.isEnabled():
+            self.refresh()
+
     @property
     def choice(self) -> ModelChoice | None:
         """The chosen model, or None."""
@@ -82,7 +88,10 @@ class ModelChooser(QWidget):
 
     def refresh(self) -> None:
         """Look again which models there are; what is chosen stays where it is still there."""
-        self._choices = [*model_list.usable_models(), *self._opened]
+        found = [*model_list.usable_models(), *self._opened]
+        if found and _same(found, self._choices):
+            return
+        self._choices = found
         before = self._chosen
         wanted = None if before is None else before.paths
         chosen = next((choice for choice in self._choices if choice.paths == wanted), None)
@@ -144,3 +153,8 @@ class ModelChooser(QWidget):
         self.finds.setText(words.finds_text(choice.card) + (f"; {scores}" if scores else ""))
         self.about.setText(words.about_text(choice.card))
         self.combo.setToolTip(choice.title)
+
+
+def _same(a: list[ModelChoice], b: list[ModelChoice]) -> bool:
+    told = [[(one.title, one.paths, one.card.sha256) for one in choices] for choices in (a, b)]
+    return told[0] == told[1]
