@@ -105,13 +105,16 @@ def train_moments(window: Window, home: Path) -> None:
 
     panel = TrainPanel(window.viewer)
     window.viewer.window.add_dock_widget(panel, name="Train a network", area="right")
-    panel.data.folder.setText(str(SAMPLES / "liver_slices"))
+    # no path of the machine that takes them shall be in the pictures
+    (home / SAMPLES.name).symlink_to(SAMPLES)
+    os.chdir(home)
+    panel.data.folder.setText(f"{SAMPLES.name}/liver_slices")
     panel.data.groups.setText("(p[0-9]+)_")
     panel.data.labels.setText("1=liver")
     panel.data.check()
     window.wait(lambda: not panel.data.is_checking, LIMIT_S)
     window.save("train_1_data")
-    panel.plan.out.setText(str(home / "liver_run"))
+    panel.plan.out.setText("liver_run")
     choices = {"epochs": EPOCHS, "iterations": 8, "batch": 2, "patch": (128, 128), "device": "cpu"}
     panel.plan.form.set_value(panel.plan.form.value().model_copy(update=choices))
     panel.advance()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QToolButton, QVBoxLayout, QWidget
 
@@ -53,4 +55,49 @@ def wrapped_line() -> QLabel:
     """A line of text that may take two."""
     label = QLabel()
     label.setWordWrap(True)
+    return label
+
+
+class StatusLine(QLabel):
+    """What a panel says: three lines are kept free for it, and more are made where it needs more.
+
+    Parameters
+    ----------
+    parent : QWidget, optional
+        The usual.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        self._fit()
+
+    def tell(self, text: str, *, warning: bool = False) -> None:
+        """Say something else."""
+        font = self.font()
+        font.setBold(warning)
+        self.setFont(font)
+        self.setProperty("warning", warning)
+        self.setText(text)
+        self._fit()
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802, D102
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        # A layout of the size it needs would cut a long sentence: labels that wrap are given two lines.
+        needed = self.heightForWidth(self.width()) if self.width() > 0 else 0
+        self.setMinimumHeight(max(needed, self.fontMetrics().lineSpacing() * 3))
+
+
+def warning_line() -> QLabel:
+    """A line that is hidden until there is something to be careful about; readable on dark and on light."""
+    from napari_lsnet.theme import colours
+
+    label = wrapped_line()
+    label.setStyleSheet(f"background: {colours().warning}; color: black; padding: 3px; border-radius: 3px;")
+    label.hide()
     return label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_lsnet.jobs import JobState
+from napari_lsnet.section import StatusLine
 
 _RUN_TEXT = {
     JobState.PREPARING: "Preparing...",
@@ -90,11 +91,7 @@ class Controls(QWidget):
         self.bar.setRange(0, _PARTS)
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(8)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.status.setMinimumHeight(self.status.fontMetrics().lineSpacing() * 3)
-        self.status.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        self.status = StatusLine()
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(4)
@@ -135,11 +132,7 @@ class Controls(QWidget):
 
     def tell(self, text: str, *, warning: bool = False, details: bool = False) -> None:
         """Write the status line; `details` offers the report."""
-        self.status.setText(text)
-        self.status.setProperty("warning", warning)
-        font = self.status.font()
-        font.setBold(warning)
-        self.status.setFont(font)
+        self.status.tell(text, warning=warning)
         self.report_button.setVisible(details)
 
 

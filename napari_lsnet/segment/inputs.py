@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from napari_lsnet.extent import ExtentChooser
 from napari_lsnet.image_input import ImageInput
 from napari_lsnet.roles import is_image
-from napari_lsnet.section import section_title, wrapped_line
+from napari_lsnet.section import section_title, warning_line
 from napari_lsnet.segment.model_chooser import ModelChooser
 from napari_lsnet.segment.outputs import PROBABILITY
 from napari_lsnet.segment.request import (
@@ -23,7 +23,6 @@ from napari_lsnet.segment.request import (
     space_of,
     value_unit,
 )
-from napari_lsnet.theme import colours
 from napari_lsnet.transforms import Region
 from src_models.errors import LsnetError
 from src_models.inference.parameters import PredictionParameters
@@ -59,8 +58,7 @@ class Inputs(QWidget):
         self.image = ImageInput(viewer, _may_be_segmented, "The image to segment")
         self.models = ModelChooser()
         self.extent = ExtentChooser(viewer, series=True)
-        self.mismatch = wrapped_line()
-        self.mismatch.setVisible(False)
+        self.mismatch = warning_line()
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(4)
@@ -145,7 +143,6 @@ class Inputs(QWidget):
                     choice.card, shape, spacing, image=image, unit=volume.unit, value_unit=value_unit(layer)
                 )
         self.mismatch.setText(" ".join(said))
-        self.mismatch.setStyleSheet(f"color: {colours().warning};")
         self.mismatch.setVisible(bool(said))
 
     def _on_dims(self, _event: Any = None) -> None:

@@ -237,7 +237,8 @@ class SegmentPanel(QWidget):
         sizes = list(zip(table["name"], table["voxels"], amounts, strict=True))
         ndim = len(request.spacing)
         text = words.done_text(result, sizes, ndim)
-        notes = [note for note in result.notes if not note.startswith("No voxel")]
+        said = self.inputs.mismatch.text()
+        notes = [note for note in result.notes if not note.startswith("No voxel") and note not in said]
         self._outcome = " ".join([text, *notes])
         self.controls.tell(self._outcome, warning=not result.labels.any())
 

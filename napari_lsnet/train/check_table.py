@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("Case", "What to know", "Patient", "Fold", "Size", "Labels")
 _REMARK = 1
 _WIDEST_REMARK = 220
+_TINT = 0.35
 
 
 class CheckTable(QTableWidget):
@@ -47,7 +48,9 @@ class CheckTable(QTableWidget):
                 item.setToolTip(row.problem or row.remark or text)
                 item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
                 if colour:
-                    item.setForeground(QColor(colour))
+                    tint = QColor(colour)
+                    tint.setAlphaF(_TINT)
+                    item.setBackground(tint)
                 self.setItem(place, column, item)
         self.resizeColumnsToContents()
         self.setColumnHidden(_REMARK, not survey.problems and not survey.remarks)

@@ -151,7 +151,7 @@ class DataTab(QWidget):
         reading = Reading(texts[0], texts[1].replace(" ", ""), texts[2].replace(" ", ""), texts[3].replace(" ", ""))
         if self.kind.currentIndex() == 1:
             return Source("layers", None, self.pairs.examples(), reading)
-        folder = Path(self.folder.text().strip()).expanduser()
+        folder = Path(self.folder.text().strip()).expanduser().absolute()
         return Source(file_name(folder.name), folder, (), reading)
 
     def key(self) -> tuple[str, ...]:

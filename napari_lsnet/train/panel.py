@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QSizePolicy, 
 
 from napari_lsnet import settings
 from napari_lsnet.jobs import Ending, JobState
-from napari_lsnet.section import wrapped_line
+from napari_lsnet.section import StatusLine
 from napari_lsnet.train.data_tab import DataTab
 from napari_lsnet.train.plan_tab import PlanTab, plan_text
 from napari_lsnet.train.planning import Planning
@@ -67,8 +67,7 @@ class TrainPanel(QWidget):
         self.bar.setRange(0, _PARTS)
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(8)
-        self.status = wrapped_line()
-        self.status.setMinimumHeight(self.status.fontMetrics().lineSpacing() * 3)
+        self.status = StatusLine()
         outer = QVBoxLayout(self)
         outer.setContentsMargins(6, 4, 6, 6)
         outer.setSpacing(4)
@@ -254,11 +253,7 @@ class TrainPanel(QWidget):
             self._tell(reason or "Check the data if you like, then press Plan.")
 
     def _tell(self, text: str, *, warning: bool = False) -> None:
-        font = self.status.font()
-        font.setBold(warning)
-        self.status.setFont(font)
-        self.status.setProperty("warning", warning)
-        self.status.setText(text)
+        self.status.tell(text, warning=warning)
 
     def _refuse(self, message: str, *, details: str = "") -> None:
         from napari.utils.notifications import show_warning

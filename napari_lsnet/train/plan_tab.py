@@ -99,7 +99,7 @@ class PlanTab(QWidget):
     def folder(self) -> Path | None:
         """Where the run is kept; None where nothing was given."""
         text = self.out.text().strip()
-        return Path(text).expanduser() if text else None
+        return Path(text).expanduser().absolute() if text else None
 
     def propose_folder(self, data_name: str) -> None:
         """Fill in a folder that is not there yet, where none was given."""

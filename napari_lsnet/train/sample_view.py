@@ -81,4 +81,5 @@ def _border(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     padded = np.pad(labels, 1, mode="edge")
     inner = padded[1:-1, 1:-1]
     sides = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return (inner > 0) & np.any([side != inner for side in sides], axis=0)
+    border: NDArray[np.bool_] = (inner > 0) & np.any([side != inner for side in sides], axis=0)
+    return border

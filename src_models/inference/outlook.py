@@ -12,7 +12,7 @@ from src_models.inference.export import Classes
 from src_models.inference.memory import MemoryForecast, foresee
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.prepared import lay_out, preprocessing_for, uncropped
-from src_models.inference.sweep import Tiling, lay_windows
+from src_models.inference.tiling import Tiling, lay_windows
 from src_models.networks.network import Network
 from src_models.networks.zoo import from_config
 from src_models.weights.card import ModelCard
@@ -94,7 +94,7 @@ def outlook(
         network_bytes=inside.activations_bytes,
         shape=(1,) * (3 - len(size)) + size,
     )
-    axes = ()
+    axes: tuple[int, ...] = ()
     if wanted.mirror == "all":
         axes = card.mirror_axes if wanted.mirror_axes is None else wanted.mirror_axes
     passes = len(every) * 2 ** len(axes) * folds

@@ -88,7 +88,8 @@ def _seconds(network: Network, patch: tuple[int, ...], device: torch.device) -> 
     seconds = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        network.forward_full(x).logits.square().mean().backward()
+        loss = network.forward_full(x).logits.square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - began
