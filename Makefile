@@ -55,6 +55,7 @@ lint: $(PACKAGES) ## style, types, import rules, manifest
 
 docs: $(PACKAGES) ## the pages of docs/ that are made from the code
 	@PYTHONPATH=. $(BIN)/python docs/make_parameters.py
+	@PYTHONPATH=. $(BIN)/python docs/make_networks.py
 
 screenshots: $(WINDOW) ## the pictures of docs/, from the real window
 	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTHONPATH=. $(BIN)/python docs/make_screenshots.py"

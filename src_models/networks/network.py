@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src_models.errors import InputError
+from src_models.networks.forecast import Forecast, Mode, forecast
+from src_models.networks.receptive_field import ReceptiveField, receptive_field
 
-Head = str
+Head = Literal["softmax", "sigmoid"]
 """``"softmax"``: K classes, background among them; ``"sigmoid"``: one channel per region."""
 
 
@@ -23,7 +25,7 @@ class NetworkOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    head: str = "softmax"
+    head: Head = "softmax"
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,14 @@ class Network(nn.Module):
     def norm_free(self) -> bool:
         """Whether no layer looks at the whole window in evaluation: tiles then give what the whole image gives."""
         return not any(isinstance(m, nn.modules.instancenorm._InstanceNorm | nn.GroupNorm) for m in self.modules())
+
+    def receptive_field(self) -> ReceptiveField:
+        """Which input voxels one voxel of the result depends on; norms over the window left out."""
+        return receptive_field(self)
+
+    def forecast(self, shape: Sequence[int], mode: Mode = "predict", **how: Any) -> Forecast:
+        """Operations and memory of one step on windows of that shape; see `forecast.forecast`."""
+        return forecast(self, shape, mode=mode, **how)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of shape (B, K, *spatial) for an input of shape (B, C, *spatial)."""

@@ -53,9 +53,10 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert np.array_equal(one.labels, other.labels), "README says that both ways give the same mask"
 
 
-def test_parameter_page_is_current() -> None:
+@pytest.mark.parametrize("maker", ["make_parameters", "make_networks"])
+def test_made_page_is_current(maker: str) -> None:
     """Made by `make docs`."""
-    spec = importlib.util.spec_from_file_location("make_parameters", ROOT / "docs" / "make_parameters.py")
+    spec = importlib.util.spec_from_file_location(maker, ROOT / "docs" / f"{maker}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
