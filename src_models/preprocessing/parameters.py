@@ -36,8 +36,9 @@ class Channel(BaseModel):
 class Preprocessing(BaseModel):
     """Crop to the nonzero part, normalise each channel, resample: in this order.
 
-    `spacing` is the target in `unit` per array axis (z, y, x) of the image; None leaves voxels as they are, as for
-    pictures without a size. `axis_order` brings the axes into the order of the network: coarsest first.
+    `spacing` is the target in `unit` per array axis (z, y, x) of the image, without the axis across slices for a 2D
+    network on volumes; None leaves voxels as they are, as for pictures without a size. `axis_order` brings the axes
+    into the order of the network: coarsest first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
