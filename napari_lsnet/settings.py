@@ -34,6 +34,10 @@ class Settings(BaseModel):
         4.0, title="File size limit (GB)", description="Larger images are not opened.", gt=0
     )
     keys_on: bool = Field(True, title="Keys", description="Use the keys of this plugin on the canvas.")
+    model_folder: str = Field(
+        "", title="Model folder", description="Where models are kept; empty for the usual cache folder."
+    )
+    offline: bool = Field(False, title="Offline", description="Download no model, even when asked to.")
 
 
 _listeners: list[Callable[[Settings], object]] = []

@@ -398,7 +398,7 @@ def passport(volume: Volume | Segmentation, kind: str = "") -> str:
         return f"2D {kind}, {size}, {pixel}"
     if not grid.spacing_known:
         return f"{kind[:1].upper()}{kind[1:]}, voxel size unknown"
-    axis = _slice_axis(grid.spacing, volume.stored_order)
+    axis = slice_axis(grid.spacing, volume.stored_order)
     size = _lengths([grid.spacing[k] for k in (2, 1, 0) if k != axis] + [grid.spacing[axis]]) + " mm"
     if not grid.orientation_known:
         return f"{kind[:1].upper()}{kind[1:]}, {size}, patient position unknown"
@@ -439,7 +439,8 @@ def _directions(index_to_patient: NDArray[np.float64]) -> NDArray[np.float64]:
     return directions
 
 
-def _slice_axis(spacing: Sequence[float], order: StoredOrder) -> int:
+def slice_axis(spacing: Sequence[float], order: StoredOrder) -> int:
+    """The axis across the slices of a presented volume: clearly the thickest one, else the slowest of the file."""
     thickest = int(np.argmax(spacing))
     others = [h for axis, h in enumerate(spacing) if axis != thickest]
     return thickest if spacing[thickest] > 1.5 * max(others) else order.axes.index(0)

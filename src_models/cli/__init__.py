@@ -16,6 +16,9 @@ _COMMANDS = {
     "fit": "learn the weights of the equation from accepted masks",
     "info": "say what a file holds: size, voxels, place in the patient, or how a result was made",
     "demo": "grow a contour over the liver of the CT that comes with this program",
+    "evaluate": "compare segmentations with references: Dice, distances, volumes, with counts and intervals",
+    "weights": "list, show, download, verify, import and export models",
+    "predict": "apply a trained network to an image or a folder of images",
     "replay": "make a result again from its record and say whether it is the same",
 }
 _DESCRIPTION = "Level sets on medical and scientific images."

@@ -38,7 +38,7 @@ def drive(
     also : callable, optional
         Called with each state.
     """
-    with report.watch(json_lines) as show, _interrupts(keep_partial) as interrupted:
+    with report.watch(json_lines) as show, interrupts(keep_partial) as interrupted:
         while True:
             try:
                 state = next(work)
@@ -55,7 +55,7 @@ def drive(
 
 
 @contextmanager
-def _interrupts(keep_partial: bool) -> Iterator[Any]:
+def interrupts(keep_partial: bool) -> Iterator[Any]:
     """Turn the first Ctrl-C into a question that the loop asks between two steps; the second one ends at once."""
     if not keep_partial or threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -39,7 +39,9 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_model(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
+def add_model(
+    parser: argparse.ArgumentParser, model: type[BaseModel], titles: Mapping[str, str] = _GROUP_TITLES
+) -> None:
     """Give a parser one flag per field of a parameter model, in groups; flags that are not given leave no trace."""
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, field in model.model_fields.items():
@@ -47,7 +49,7 @@ def add_model(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
         hints: Mapping[str, Any] = extra if isinstance(extra, dict) else {}
         title = str(hints.get("group", "parameters"))
         if title not in groups:
-            groups[title] = parser.add_argument_group(_GROUP_TITLES.get(title, title))
+            groups[title] = parser.add_argument_group(titles.get(title, title))
         unit = f" Unit: {hints['unit']}." if hints.get("unit") else ""
         default = f" Default: {_as_text(field.default)}." if _as_text(field.default) else ""
         text = f"{field.title}. {field.description}{unit}{default}".replace("%", "%%")

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ _INTERVAL_S = 0.2
 """Between two JSON lines of progress: often enough to follow, seldom enough not to slow a quick run."""
 
 
-def write_json(content: Mapping[str, Any]) -> None:
+def write_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
     """One JSON line on standard output, at once; numbers that are not finite become null."""
     sys.stdout.write(json.dumps(_plain(content), ensure_ascii=False) + "\n")
     sys.stdout.flush()

@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -68,6 +68,74 @@ def save_whole(
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+def save_together(contents: Mapping[Path, bytes], *, overwrite: bool) -> None:
+    """Write files that belong together: all of them, or none.
+
+    Everything that can fail for want of space or rights is done before the first name is given; a file that was there
+    before comes back where a later one cannot be put in place.
+
+    Parameters
+    ----------
+    contents : mapping of Path to bytes
+        In the order in which the files are put in place.
+    overwrite : bool
+        Whether files that are there may be replaced.
+
+    Raises
+    ------
+    SaveError
+        As `save_whole`.
+    """
+    staged: list[tuple[Path, Path]] = []
+    kept: list[tuple[Path, Path | None]] = []
+    name = ""
+    try:
+        for target, content in contents.items():
+            name = shown_name(target)
+            _check_target(target, name, overwrite=overwrite)
+            part = target.parent / f".lsnet-{secrets.token_hex(8)}.part"
+            staged.append((part, target))
+            with part.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if part.read_bytes() != content:
+                raise SaveError(
+                    "save-verify", f"{name} was not saved", "what was read back differs from it", "Check the disk."
+                )
+        for part, target in staged:
+            name = shown_name(target)
+            before = target.parent / f".lsnet-{secrets.token_hex(8)}.part" if target.exists() else None
+            if before is not None:
+                os.replace(target, before)
+            kept.append((target, before))
+            _put_in_place(part, target, name, overwrite=overwrite)
+    except BaseException as error:
+        for target, before in reversed(kept):
+            if before is not None:
+                os.replace(before, target)
+            else:
+                target.unlink(missing_ok=True)
+        kept.clear()
+        if isinstance(error, OSError):
+            raise _error_of(error, name) from error
+        raise
+    finally:
+        for path in [part for part, _ in staged] + [before for _, before in kept if before is not None]:
+            path.unlink(missing_ok=True)
+    for folder in dict.fromkeys(target.parent for target in contents):
+        _sync_folder(folder)
+
+
+def _check_target(target: Path, name: str, *, overwrite: bool) -> None:
+    if not target.parent.is_dir():
+        raise SaveError("save-folder", f"{name} was not saved", "its folder does not exist", "Make the folder first.")
+    if target.is_dir():
+        raise SaveError("save-is-folder", f"{name} was not saved", "it is the name of a folder", "Choose another name.")
+    if target.exists() and not overwrite:
+        raise _exists(name)
 
 
 def _put_in_place(part: Path, target: Path, name: str, *, overwrite: bool) -> None:

@@ -1,0 +1,70 @@
+"""nnU-Net's own predictor, array in and labels out, in the Python that has nnunetv2: started by `prediction.py`.
+
+Each line on standard input is one run; each answer is one line with the seconds it took. Labels go to a file.
+
+    python nnunet_peer.py FOLDER THREADS STEP
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    """Load once, then answer every line."""
+    folder, threads, step = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the library prints must not stand between the answers
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ[name] = str(folder)
+    os.environ["nnUNet_def_n_proc"] = str(threads)  # noqa: SIM112 (its own name)
+    import numpy as np
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    torch.set_num_threads(threads)
+    plans = PlansManager(json.loads((folder / "plans.json").read_text()))
+    configuration = plans.get_configuration("3d_fullres")
+    dataset = json.loads((folder / "dataset.json").read_text())
+    network = get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        1,
+        len(dataset["labels"]),
+        deep_supervision=False,
+    )
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    missing, left = network.load_state_dict(weights, strict=False)
+    assert not left
+    assert all("all_modules" in key or "decoder.encoder" in key for key in missing), missing
+    predictor = nnUNetPredictor(
+        tile_step_size=step,
+        use_gaussian=True,
+        use_mirroring=False,
+        perform_everything_on_device=False,
+        device=torch.device("cpu"),
+        allow_tqdm=False,
+    )
+    predictor.manual_initialization(network, plans, configuration, [network.state_dict()], dataset, "none", None)
+    image = np.load(folder / "image.npy")
+    properties = {"spacing": json.loads((folder / "spacing.json").read_text())}
+    answers.write("ready\n")
+    answers.flush()
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        labels = predictor.predict_single_npy_array(image.copy(), dict(properties))
+        seconds = time.perf_counter() - began
+        np.save(folder / "labels.npy", labels)
+        answers.write(f"{seconds}\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

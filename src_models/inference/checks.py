@@ -1,0 +1,136 @@
+"""What is wrong with an image for a model: an error where it cannot be predicted, a sentence where it may go badly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_models.errors import InputError
+from src_models.geometry import check_spacing
+from src_models.weights.card import ModelCard
+
+FAR = 3.0
+"""Factor between voxel sizes from which on a warning is given."""
+_SAMPLE = 200_000
+
+
+def as_channels(image: NDArray[Any], card: ModelCard, spatial: int) -> NDArray[Any]:
+    """The image as (C, z, y, x) or (C, y, x), without a copy.
+
+    Parameters
+    ----------
+    image : ndarray
+        (z, y, x), (y, x), or with channels in front.
+    card : ModelCard
+        Of the model.
+    spatial : int
+        Axes in space: as many as there are spacings.
+
+    Raises
+    ------
+    InputError
+        Where axes or channels do not fit, or the image is empty.
+    """
+    names = [channel.name for channel in card.preprocessing.channels]
+    if image.ndim not in (spatial, spatial + 1):
+        raise InputError(
+            "image-axes",
+            f"An image of shape {image.shape} does not fit {spatial} voxel sizes",
+            "",
+            "Give (z, y, x) or (y, x), with channels in front, and one spacing for each axis in space.",
+        )
+    if 0 in image.shape:
+        raise InputError("image-empty", "The image is empty", f"its shape is {image.shape}", "Choose another image.")
+    channels = image[None] if image.ndim == spatial else image
+    if channels.shape[0] != len(names):
+        colours = " (a colour image)" if channels.shape[0] == 3 and len(names) == 1 else ""
+        raise InputError(
+            "image-channels",
+            f"The image has {channels.shape[0]} channels{colours}, the model takes {len(names)}",
+            f"in this order: {', '.join(names)}",
+            "Convert it to grey values, or choose one channel."
+            if len(names) == 1
+            else "Give one image per channel, in this order.",
+        )
+    if channels.dtype.kind not in "buif":
+        raise InputError("image-type", f"Values of type {image.dtype} cannot be predicted", "", "Give real numbers.")
+    return channels
+
+
+def warnings_for(
+    card: ModelCard,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    *,
+    image: NDArray[Any] | None = None,
+    unit: str = "mm",
+    value_unit: str = "",
+) -> list[str]:
+    """What may go badly, before anything is computed; cheap enough for every change of a choice in the viewer.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Of the model.
+    shape, spacing : sequence
+        Of the axes in space, in array order.
+    image : ndarray, optional
+        Its values, with or without channels; a sample of them is looked at.
+    unit : str
+        Of the spacing: ``"mm"``, or ``"px"`` where voxels have no size.
+    value_unit : str
+        ``"HU"`` where values are Hounsfield units.
+    """
+    check_spacing(tuple(spacing), len(shape))
+    said = _of_the_geometry(card, shape, spacing, unit)
+    modality = card.modality.upper()
+    if value_unit == "HU" and modality and modality != "CT":
+        said.append(f"The image is CT (Hounsfield units), the model was trained on {card.modality}.")
+    if image is not None:
+        said += _of_the_values(card, image, len(shape))
+    return said
+
+
+def _of_the_geometry(card: ModelCard, shape: Sequence[int], spacing: Sequence[float], unit: str) -> list[str]:
+    said = []
+    target, ndim = card.preprocessing.spacing, len(spacing)
+    if card.ndim == 3 and (ndim == 2 or 1 in shape):
+        said.append("The model is 3D and the image one slice: it is repeated to the size of a window by padding.")
+    if target is None:
+        return said
+    if unit != card.preprocessing.unit:
+        said.append(
+            f"Voxel sizes of the image are in {unit}, those of the model in {card.preprocessing.unit}: "
+            "the size of structures cannot be matched."
+        )
+    if ndim > len(target):
+        # a 2D network on a volume: the distance of slices does not matter to it
+        through = (card.preprocessing.axis_order or (0,))[0]
+        spacing = [h for axis, h in enumerate(spacing) if axis != through]
+    apart = [max(h / t, t / h) for h, t in zip(spacing[::-1], target[::-1], strict=False)]
+    if max(apart) > FAR and not card.preprocessing.keep_slice_distance:
+        mine, theirs = (" x ".join(f"{h:.3g}" for h in sizes) for sizes in (spacing, target))
+        said.append(f"Voxels are {mine} {unit}, the model was trained on {theirs}: more than a factor {FAR:g} apart.")
+    return said
+
+
+def _of_the_values(card: ModelCard, image: NDArray[Any], spatial: int) -> list[str]:
+    channels = image[None] if image.ndim == spatial else image
+    said = []
+    for values, channel in zip(channels, card.preprocessing.channels, strict=False):
+        known = channel.statistics
+        if channel.normalisation != "ct" or known is None:
+            continue
+        every = max(1, values.size // _SAMPLE)
+        sample = np.asarray(values).reshape(-1)[::every].astype(np.float64)
+        low, high = known.percentile_00_5, known.percentile_99_5
+        inside = float(((sample >= low) & (sample <= high)).mean())
+        if inside < 0.005 or np.ptp(sample) < 0.02 * (high - low):
+            said.append(
+                f"Grey values run from {sample.min():g} to {sample.max():g}; the model was trained on {card.modality} "
+                f"with structures from {low:g} to {high:g}. The result may be meaningless.".replace("on  with", "with")
+            )
+    return said

@@ -1,0 +1,279 @@
+"""`lsnet predict`: one file of labels per input, in its kind and on its grid; refusals in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import zarr
+from PIL import Image
+
+from src_models.cli import main
+from src_models.files import read_segmentation, read_volume
+from src_models.inference.parameters import PredictionParameters
+from src_models.inference.predict import predict
+from src_models.networks.zoo import build
+from src_models.preprocessing.parameters import Channel, Preprocessing
+from src_models.progress import finish
+from src_models.record import Record
+from src_models.weights.card import Label, ModelCard
+from src_models.weights.store import load, save
+
+RNG = np.random.default_rng(2)
+
+
+def stored(folder: Path, ndim: int, channels: int = 1, spacing: Any = None, **card: Any) -> Path:
+    """A small network with random weights, saved with its card."""
+    torch.manual_seed(0)
+    net = build("unet", channels, 3, ndim, base_width=4, depth=2)
+    folder.mkdir(exist_ok=True)
+    labels = tuple(Label(name=name, value=k * 3, channel=k) for k, name in enumerate(("background", "a", "b")))
+    preprocessing = Preprocessing(channels=tuple(Channel(name=f"m{k}") for k in range(channels)), spacing=spacing)
+    fields: dict[str, Any] = {"labels": labels, "preprocessing": preprocessing} | card
+    save(net, ModelCard(name=f"net{ndim}d", network=net.config, ndim=ndim, patch=(16,) * ndim, **fields), folder)
+    return next(folder.glob("*.safetensors"))
+
+
+def picture(path: Path, shape: tuple[int, ...] = (30, 37)) -> Path:
+    Image.fromarray(RNG.integers(0, 255, shape, dtype=np.uint8)).save(path)
+    return path
+
+
+def scan(path: Path, affine: np.ndarray, shape: tuple[int, int, int] = (20, 24, 12), seed: int = 5) -> Path:
+    array = np.random.default_rng(seed).integers(-500, 500, shape).astype(np.int16)
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+    return path
+
+
+LPS = np.array([[-1.5, 0, 0, 9], [0, -1, 0, 5], [0, 0, 2.5, -40], [0, 0, 0, 1.0]])
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def test_a_picture_gives_a_picture_of_label_numbers(tmp_path: Path) -> None:
+    weights, image = stored(tmp_path / "w", 2), picture(tmp_path / "p007_s01.png")
+
+    code = main(["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out")])
+
+    assert code == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["p007_s01.lsnet.json", "p007_s01.png"]
+    labels = np.asarray(Image.open(tmp_path / "out" / "p007_s01.png"))
+    assert labels.shape == (30, 37)
+    assert set(np.unique(labels)) <= {0, 3, 6}
+    array = np.asarray(Image.open(image))
+    again = finish(predict(load(weights), array, (1.0, 1.0), unit="px"))
+    np.testing.assert_array_equal(labels, again.labels)
+    record = Record.read(tmp_path / "out" / "p007_s01.lsnet.json")
+    assert record.task == "predict"
+    assert record.inputs["models"][0]["sha256"] == load(weights).card.sha256
+    assert record.local["source"] == "../p007_s01.png"
+
+
+def test_a_scan_comes_back_on_its_grid_whatever_its_orientation(tmp_path: Path) -> None:
+    """One scene stored in two orders gives one result in the patient."""
+    weights = stored(tmp_path / "w", 3, spacing=(2.0, 1.2, 1.3))
+    straight = scan(tmp_path / "a.nii.gz", LPS)
+    nib.save(nib.as_closest_canonical(nib.load(straight)), tmp_path / "b.nii.gz")
+    stored_image = nib.load(straight)
+    turned = stored_image.as_reoriented(np.array([[2, 1], [0, -1], [1, -1]]))
+    nib.save(turned, tmp_path / "c.nii.gz")
+
+    for name in "abc":
+        arguments = ["predict", str(tmp_path / f"{name}.nii.gz"), "--weights", str(weights)]
+        assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+
+    results = {name: nib.load(tmp_path / "out" / f"{name}.nii.gz") for name in "abc"}
+    for name, result in results.items():
+        np.testing.assert_allclose(result.affine, nib.load(tmp_path / f"{name}.nii.gz").affine, atol=1e-4)
+    first = np.asarray(nib.as_closest_canonical(results["a"]).dataobj)
+    assert len(np.unique(first)) > 1
+    for name in "bc":
+        np.testing.assert_array_equal(np.asarray(nib.as_closest_canonical(results[name]).dataobj), first)
+    assert read_segmentation(tmp_path / "out" / "a.nii.gz").segments is not None
+
+
+def test_a_folder_goes_on_after_a_file_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, images = stored(tmp_path / "w", 2), tmp_path / "images"
+    images.mkdir()
+    picture(images / "a.png")
+    picture(images / "b.png", (20, 20, 3))
+    (images / "c.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    picture(images / "d.png")
+
+    code = main(["predict", str(images), "--weights", str(weights), "--out", str(tmp_path / "out"), "--json"])
+
+    told = [event for event in events(capsys.readouterr().out) if event["event"] == "image"]
+    assert code == 1
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["a.png", "d.png"]
+    assert "failed" not in told[0]
+    assert told[1]["failed"] == "image-channels"
+    assert "colour image" in told[1]["message"]
+    assert told[2]["failed"]
+
+
+def test_what_is_there_stays_without_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, image = stored(tmp_path / "w", 2), picture(tmp_path / "a.png")
+    arguments = ["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    before = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+
+    assert main(arguments) == 6
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == before
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_an_input_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, image = stored(tmp_path / "w", 2), picture(tmp_path / "images.png")
+    content = image.read_bytes()
+
+    code = main(["predict", str(image), "--weights", str(weights), "--out", str(tmp_path), "--overwrite"])
+
+    assert code == 6
+    assert "input" in capsys.readouterr().err
+    assert image.read_bytes() == content
+
+
+def test_maps_are_written_beside_the_labels_when_asked_for(tmp_path: Path) -> None:
+    weights, image = stored(tmp_path / "w", 3), scan(tmp_path / "mr.nii.gz", LPS)
+
+    arguments = ["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--outputs", "labels,prob,entropy"]) == 0
+
+    volumes = {p.name: read_volume(p) for p in (tmp_path / "out").glob("*.nii.gz")}
+    assert set(volumes) == {
+        "mr.nii.gz", "mr_prob_background.nii.gz", "mr_prob_a.nii.gz", "mr_prob_b.nii.gz", "mr_entropy.nii.gz",
+    }  # fmt: skip
+    shares = np.stack([volumes[f"mr_prob_{name}.nii.gz"].array for name in ("background", "a", "b")])
+    np.testing.assert_allclose(shares.sum(0), 1, atol=2e-3)
+    certain = np.sort(shares, 0)[-1] - np.sort(shares, 0)[-2] > 0.01
+    np.testing.assert_array_equal(3 * shares.argmax(0)[certain], volumes["mr.nii.gz"].array[certain])
+
+
+def test_channels_of_one_image_lie_in_files_by_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, images = stored(tmp_path / "w", 3, channels=2), tmp_path / "images"
+    images.mkdir()
+    for case in ("x", "y"):
+        for k in range(2):
+            scan(images / f"{case}_{k:04d}.nii.gz", LPS, seed=k)
+
+    assert main(["predict", str(images), "--weights", str(weights), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.nii.gz")) == ["x.nii.gz", "y.nii.gz"]
+
+    (images / "y_0001.nii.gz").unlink()
+    assert main(["predict", str(images), "--weights", str(weights), "--out", str(tmp_path / "out2")]) == 3
+    assert "2 channels" in capsys.readouterr().err
+
+
+def test_a_series_is_predicted_frame_by_frame(tmp_path: Path) -> None:
+    weights = stored(tmp_path / "w", 3)
+    array = RNG.integers(0, 99, (16, 16, 8, 3)).astype(np.int16)
+    image = nib.Nifti1Image(array, LPS)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "t.nii.gz")
+
+    assert main(["predict", str(tmp_path / "t.nii.gz"), "--weights", str(weights), "--out", str(tmp_path / "o")]) == 0
+
+    assert nib.load(tmp_path / "o" / "t.nii.gz").shape == array.shape
+
+
+def test_the_flags_of_mirror_and_tile_take_numbers(tmp_path: Path) -> None:
+    weights, image = stored(tmp_path / "w", 3), scan(tmp_path / "mr.nii.gz", LPS)
+    arguments = ["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out")]
+
+    assert main([*arguments, "--mirror", "0,2", "--tile", "24", "--post", "largest"]) == 0
+
+    used = PredictionParameters(**Record.read(tmp_path / "out" / "mr.lsnet.json").parameters)
+    assert used.mirror_axes == (0, 2)
+    assert used.window == (24,)
+    assert used.post == "largest"
+
+
+def test_dry_run_says_what_it_would_take_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, image = stored(tmp_path / "w", 3), scan(tmp_path / "mr.nii.gz", LPS)
+
+    arguments = ["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--dry-run", "--json"]) == 0
+
+    assert events(capsys.readouterr().out)[0]["peak_memory_gb"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--weights", "no-such-model"], "no-such-model"),
+        (["--folds", "7"], "no fold 7"),
+        (["--outputs", "labels,probability"], "knows no probability"),
+        (["--step", "0"], "--step"),
+        (["--tile", "large"], "--tile"),
+    ],
+)
+def test_wrong_words_are_one_sentence(
+    words: list[str], match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, image = stored(tmp_path / "w", 2), picture(tmp_path / "a.png")
+    base = [] if "--weights" in words else ["--weights", str(weights)]
+
+    code = main(["predict", str(image), "--out", str(tmp_path / "out"), *base, *words])
+
+    said = capsys.readouterr().err
+    assert code in (3, 4)
+    assert match in said
+    assert said.count("\n") == 1
+
+
+def test_a_model_for_mr_on_a_ct_and_odd_voxels_are_warned_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = stored(tmp_path / "w", 3, spacing=(9.0, 9.0, 9.0), modality="MR")
+    image = scan(tmp_path / "a.nii.gz", LPS)
+
+    assert main(["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out")]) == 0
+
+    assert "factor 3" in capsys.readouterr().out
+
+
+def test_a_zarr_array_gives_a_zarr_array(tmp_path: Path) -> None:
+    weights = stored(tmp_path / "w", 3)
+    source = zarr.create_array(str(tmp_path / "big.zarr"), shape=(30, 20, 20), chunks=(8, 20, 20), dtype="f4")
+    source[:] = RNG.normal(size=source.shape)
+    source.attrs["spacing"] = [2.0, 1.0, 1.0]
+
+    arguments = ["predict", str(tmp_path / "big.zarr"), "--weights", str(weights), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+
+    labels = zarr.open(str(tmp_path / "out" / "big.zarr"), mode="r")
+    whole = finish(predict(load(weights), source[:], (2.0, 1.0, 1.0)))
+    assert (labels[:] == whole.labels).mean() > 0.999
+    assert Record.read(tmp_path / "out" / "big.lsnet.json").task == "predict"
+
+
+def test_a_folder_on_two_workers(tmp_path: Path) -> None:
+    """The same labels as one process gives, and a failure in one task is a sentence."""
+    weights, images = stored(tmp_path / "w", 2), tmp_path / "images"
+    images.mkdir()
+    for name in "abc":
+        picture(images / f"{name}.png")
+    (images / "d.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+
+    arguments = ["predict", str(images), "--weights", str(weights)]
+    assert main([*arguments, "--out", str(tmp_path / "cluster"), "--cluster", "2"]) == 1
+    assert main([*arguments, "--out", str(tmp_path / "alone")]) == 1
+
+    for name in "abc":
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(tmp_path / "cluster" / f"{name}.png")),
+            np.asarray(Image.open(tmp_path / "alone" / f"{name}.png")),
+        )

@@ -1,0 +1,122 @@
+"""``lsnet weights``: from an nnU-Net folder to a bundle, and what programs read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from src_models.cli import main
+from src_models.weights import store
+from tests.src_models.weights.models import card_for, small_network
+
+NNUNET = Path(__file__).parents[1] / "data" / "nnunet"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder of models, as the environment names it."""
+    place = tmp_path / "models"
+    monkeypatch.setenv("LSNET_MODELS", str(place))
+    return place
+
+
+def _last(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def test_the_list_is_one_json_list_of_objects_with_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = small_network()
+    folder.mkdir()
+    store.save(network, card_for(network), folder)
+    for words in (["weights", "list", "--json"], ["weights", "--json", "list"]):
+        assert main(words) == 0
+        out = capsys.readouterr().out
+        listed = {entry["name"]: entry for entry in json.loads(out)}
+        mine = listed["unet-liver-2d"]
+        assert (mine["state"], mine["licence"], len(mine["sha256"])) == ("installed", "CC-BY-SA-4.0", 64)
+    assert main(["weights", "list"]) == 0
+    assert "unet-liver-2d@1" in capsys.readouterr().out
+
+
+def test_import_show_verify_export(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "import", str(NNUNET / "plain"), "--licence", "CC-BY-4.0", "--folds", "0"]) == 0
+    assert "nnunet-plain-3d_fullres-fold0@1" in capsys.readouterr().out
+    assert main(["weights", "show", "nnunet-plain-3d_fullres-fold0"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("Research use only", "CT (ct)", "2 x 1 x 1 mm", "1 liver", "CC-BY-4.0", "SHA-256"):
+        assert words in shown
+    assert main(["weights", "verify", "--json"]) == 0
+    assert _last(capsys)["state"] == "installed"
+    out = tmp_path / "bundle"
+    words = ["weights", "export", "nnunet-plain-3d_fullres-fold0", "--to", "bundle", "--out", str(out)]
+    assert main(words) == 0
+    assert (out / "configs" / "metadata.json").is_file()
+    assert main(["weights", "import", str(out), "--name", "again", "--json"]) == 0
+    one, other = (store.load(name, folder) for name in ("again", "nnunet-plain-3d_fullres-fold0"))
+    x = torch.rand(1, 1, 9, 14, 11)
+    assert torch.equal(one.network(x), other.network(x))
+    capsys.readouterr()
+    assert main(words) != 0
+    assert "exists" in capsys.readouterr().err
+
+
+def test_a_folder_for_others_holds_both_files(folder: Path, tmp_path: Path) -> None:
+    network = small_network()
+    folder.mkdir()
+    store.save(network, card_for(network), folder)
+    assert main(["weights", "export", "unet-liver-2d", "--out", str(tmp_path / "shared")]) == 0
+    assert store.load(tmp_path / "shared").card == store.load(folder).card
+
+
+def test_damage_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = small_network()
+    folder.mkdir()
+    store.save(network, card_for(network), folder)
+    file = folder / "unet-liver-2d@1.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    assert main(["weights", "verify", "unet-liver-2d"]) == 4
+    assert "not the file that it should be" in capsys.readouterr().out
+    file.write_bytes(bytes(content[:-1]))
+    assert main(["weights", "list"]) == 0
+    assert "cut short" in capsys.readouterr().out
+    assert main(["weights", "show", "unet-liver-2d", "--json"]) == 0
+    assert _last(capsys)["state"] == "damaged"
+
+
+def test_a_file_of_tensors_with_options(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = small_network()
+    file = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), file)
+    words = ["weights", "import", str(file), "--net", "unet", "--set", "depth=2", "--set", "base_width=4"]
+    assert main([*words, "--json"]) == 0
+    assert [model["name"] for model in _last(capsys)["models"]] == ["weights"]
+    assert store.load("weights", folder).card.network == network.config
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "nothing-like-it"], "no model named"),
+        (["get", "nothing-like-it"], "can be downloaded"),
+        (["import", "missing"], "was not found"),
+        (["export", "nothing-like-it", "--out", "x"], "no model named"),
+        (["import", str(NNUNET / "plain"), "--set", "depth"], "cannot be read"),
+    ],
+)
+def test_bad_requests_are_told_in_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", *words]) not in (0, 70)
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_the_path_is_told_and_not_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "path"]) == 0
+    assert capsys.readouterr().out.strip() == str(folder)
+    assert not folder.exists()
