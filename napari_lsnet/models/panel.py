@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer, QUrl
+from qtpy.QtCore import QFileSystemWatcher, Qt, QTimer, QUrl
 from qtpy.QtGui import QDesktopServices, QTextOption
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _FILES = "Models (*.safetensors *.pth *.pt *.ckpt *.zip);;All files (*)"
 _DEVICE = "disk"
 """Nothing here needs a device: no run waits for a download, and no download for a run."""
+_LOOK_MS = 300
+"""After a change in the folder: files come in pairs."""
 
 
 class ModelsPanel(QWidget):
@@ -65,6 +67,11 @@ class ModelsPanel(QWidget):
         self._then: Callable[[Any], None] | None = None
         self._message = ""
         self._looked = False
+        self._damaged: dict[Path, tuple[int, Entry]] = {}
+        self._watcher = QFileSystemWatcher(self)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_LOOK_MS)
         self._build()
         self._connect()
         self._follow()
@@ -143,6 +150,8 @@ class ModelsPanel(QWidget):
             (self.cancel_button, self.cancel),
         ):
             button.clicked.connect(lambda *_, action=action: action())
+        self._watcher.directoryChanged.connect(lambda *_: self._soon.start())
+        self._soon.timeout.connect(lambda: self.refresh())
         self.offline.setChecked(settings.current().offline)
         self.offline.toggled.connect(self._on_offline)
         end_listening = settings.on_change(self._on_settings)
@@ -168,6 +177,8 @@ class ModelsPanel(QWidget):
         except LsnetError as error:
             self.tell(str(error), warning=True)
             return
+        entries = tuple(self._as_verified(entry) for entry in entries)
+        self._watch()
         self.table.show_entries(entries, None if select is None else (select.name, select.version))
         if not entries and not self._message:
             self.tell("There are no models yet. Import one, or train a network.")
@@ -313,12 +324,32 @@ class ModelsPanel(QWidget):
 
     def _tell_verified(self, entries: tuple[Entry, ...]) -> None:
         damaged = [entry for entry in entries if entry.state == "damaged"]
-        found = {entry.path: entry for entry in entries}
-        self.table.show_entries([found.get(entry.path, entry) if entry.path else entry for entry in self.table.entries])
+        for entry in entries:
+            if entry.path is not None:
+                self._damaged.pop(entry.path, None)
+                if entry.state == "damaged":
+                    self._damaged[entry.path] = (_changed(entry.path), entry)
+        self.refresh()
         if damaged:
             self.tell(damaged[0].problem, warning=True)
         else:
             self.tell(f"{len(entries)} model{'' if len(entries) == 1 else 's'} verified: every hash is right.")
+
+    def _as_verified(self, entry: Entry) -> Entry:
+        """What the last verification found, as long as the file is the same: a look at the folder hashes nothing."""
+        if entry.path is None or entry.path not in self._damaged:
+            return entry
+        changed, found = self._damaged[entry.path]
+        return found if changed == _changed(entry.path) else entry
+
+    def _watch(self) -> None:
+        """A model that a training or another program puts there is listed at once."""
+        folder, watched = self.folder, self._watcher.directories()
+        if str(folder) not in watched:
+            if watched:
+                self._watcher.removePaths(watched)
+            if folder.is_dir():
+                self._watcher.addPath(str(folder))
 
     # ---- questions
 
@@ -370,6 +401,13 @@ class ModelsPanel(QWidget):
         self.offline.blockSignals(False)
         if self._looked:
             self.refresh()
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _button(text: str, tip: str) -> QPushButton:

@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
             rows += more
     table = summarise(rows, draws=arguments.bootstrap)
     _save(table, targets, per)
-    _tell(table, targets, arguments, per)
+    _tell(table, targets, arguments, per, _left_out(arguments.prediction, cases))
     return 0
 
 
@@ -336,13 +336,34 @@ def _save(table: Table, targets: Mapping[str, Path], per: str) -> None:
         outputs.write_whole(path, text.encode())
 
 
-def _tell(table: Table, targets: Mapping[str, Path], arguments: argparse.Namespace, per: str) -> None:
+def _left_out(prediction: Path, cases: Sequence[Case]) -> list[str]:
+    """A note on predictions that nothing was compared with."""
+    if not prediction.is_dir():
+        return []
+    used = {case.prediction for case in cases}
+    others = [path.name for path in images_in(prediction) if path not in used]
+    if not others:
+        return []
+    few = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+    return [f"{len(others)} prediction(s) have no reference and were left out: {few}."]
+
+
+def _tell(
+    table: Table, targets: Mapping[str, Path], arguments: argparse.Namespace, per: str, notes: Sequence[str]
+) -> None:
     if arguments.json:
         scores = to_plain(table)["scores"]
         report.write_json(
-            {"event": "result", "per": per, "scores": scores, "files": [str(p) for p in targets.values()]}
+            {
+                "event": "result",
+                "per": per,
+                "scores": scores,
+                "files": [str(p) for p in targets.values()],
+                "notes": notes,
+            }
         )
         return
     report.say(to_markdown(table, _heading(per)).rstrip("\n"))
     if targets:
         report.say("", f"Saved {', '.join(str(path) for path in targets.values())}.")
+    report.say(*(f"Note: {note}" for note in notes))

@@ -89,7 +89,8 @@ def save_together(contents: Mapping[Path, bytes], *, overwrite: bool) -> None:
         As `save_whole`.
     """
     staged: list[tuple[Path, Path]] = []
-    kept: list[tuple[Path, Path | None]] = []
+    placed: list[tuple[Path, Path | None]] = []
+    spare: list[Path] = []
     name = ""
     try:
         for target, content in contents.items():
@@ -107,26 +108,38 @@ def save_together(contents: Mapping[Path, bytes], *, overwrite: bool) -> None:
                 )
         for part, target in staged:
             name = shown_name(target)
-            before = target.parent / f".lsnet-{secrets.token_hex(8)}.part" if target.exists() else None
-            if before is not None:
-                os.replace(target, before)
-            kept.append((target, before))
+            before = _second_name(target)
+            spare += [] if before is None else [before]
             _put_in_place(part, target, name, overwrite=overwrite)
+            placed.append((target, before))
     except BaseException as error:
-        for target, before in reversed(kept):
+        for target, before in reversed(placed):
             if before is not None:
                 os.replace(before, target)
             else:
                 target.unlink(missing_ok=True)
-        kept.clear()
         if isinstance(error, OSError):
             raise _error_of(error, name) from error
         raise
     finally:
-        for path in [part for part, _ in staged] + [before for _, before in kept if before is not None]:
+        for path in [*(part for part, _ in staged), *spare]:
             path.unlink(missing_ok=True)
     for folder in dict.fromkeys(target.parent for target in contents):
         _sync_folder(folder)
+
+
+def _second_name(target: Path) -> Path | None:
+    """Another name for a file that is going to be replaced, so that it can come back; None where there is none."""
+    if not target.exists():
+        return None
+    before = target.parent / f".lsnet-{secrets.token_hex(8)}.part"
+    try:
+        # the file keeps its own name until the new one takes it
+        os.link(target, before)
+    except OSError:
+        # file systems without links, such as FAT
+        shutil.copy2(target, before)
+    return before
 
 
 def _check_target(target: Path, name: str, *, overwrite: bool) -> None:

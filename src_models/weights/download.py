@@ -112,7 +112,7 @@ def by_hand(offer: Offer, folder: Path, why: str) -> FileError:
         "download-failed",
         f"{name} was not downloaded",
         why,
-        f"Put {name}{WEIGHTS_SUFFIX} (SHA-256 {offer.sha256}) into {folder} yourself, then ask for it again.",
+        f"Put {name}{WEIGHTS_SUFFIX} into {folder} yourself (SHA-256 {offer.sha256}), then ask for it again.",
     )
 
 

@@ -178,7 +178,15 @@ def test_verify_finds_a_changed_bit(panel, qtbot):
     panel.verify_button.click()
     finished(panel, qtbot)
     assert rows(panel)["liver@1"]["State"] == "damaged"
+    panel.refresh()
+    assert rows(panel)["liver@1"]["State"] == "damaged"
     assert "SHA-256 begins with" in panel.status.toPlainText()
+
+
+def test_a_model_that_a_training_puts_there_is_listed(panel, qtbot):
+    network = small_network()
+    store.save(network, card_for(network, name="fresh"), panel.folder)
+    qtbot.waitUntil(lambda: "fresh@1" in rows(panel), timeout=20_000)
 
 
 def test_remove_asks_first(panel, monkeypatch):

@@ -171,6 +171,14 @@ def test_a_missing_prediction_is_an_error_and_not_left_out(
     assert "p1_s3.png" in capsys.readouterr().err
 
 
+def test_predictions_without_a_reference_are_said(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders[1] / "p1_s3.png").unlink()
+    assert main(["evaluate", *map(str, folders), "--json"]) == 0
+    assert "p1_s3.png" in _json(capsys)["notes"][0]
+
+
 def test_another_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = np.zeros((4, 6, 6), np.uint8)
     labels[1:3, 2:4, 2:4] = 1

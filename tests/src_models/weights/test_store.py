@@ -183,17 +183,39 @@ except SaveError as error:
     assert {path.name: path.read_bytes() for path in saved.parent.iterdir()} == before
 
 
-def test_a_second_name_that_cannot_be_given_brings_the_first_file_back(saved: Path) -> None:
-    """A folder in the place of the card: what was put in place before it is undone."""
+def test_a_second_file_that_cannot_take_its_place_undoes_the_first(saved: Path, tmp_path: Path) -> None:
+    """A link to nowhere has the name of the card: it is seen only when the card is to take its place."""
     from src_models.files.saving import save_together
 
-    taken = saved.with_name("card.json")
-    taken.mkdir()
-    before = saved.read_bytes()
-    with pytest.raises(SaveError, match="folder"):
-        save_together({saved: b"new", taken: b"new"}, overwrite=True)
-    assert saved.read_bytes() == before
-    assert not list(saved.parent.glob(".lsnet*"))
+    new, taken = tmp_path / "new.safetensors", tmp_path / "new.json"
+    taken.symlink_to(tmp_path / "nowhere" / "card.json")
+    with pytest.raises(SaveError, match="exists"):
+        save_together({new: b"new", taken: b"new"}, overwrite=False)
+    assert not new.exists()
+    assert taken.is_symlink()
+    assert not list(tmp_path.glob(".lsnet*"))
+
+
+def test_a_disk_that_fails_between_the_two_brings_the_old_file_back(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from src_models.files.saving import save_together
+
+    before = {path.name: path.read_bytes() for path in saved.parent.iterdir()}
+    replace, calls = os.replace, []
+
+    def failing(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(SaveError, match="was not saved"):
+        save_together({saved: b"new", saved.with_name("unet-liver-2d@1.json"): b"new"}, overwrite=True)
+    assert {path.name: path.read_bytes() for path in saved.parent.iterdir()} == before
 
 
 def test_the_card_must_describe_the_network_that_is_saved(tmp_path: Path) -> None:
