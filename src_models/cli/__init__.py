@@ -14,11 +14,13 @@ from src_models.errors import LsnetError
 _COMMANDS = {
     "evolve": "grow a contour from seeds until it rests at the border",
     "fit": "learn the weights of the equation from accepted masks",
+    "train": "train a network on a folder of images and labels",
+    "crossval": "train once per fold and judge every network on the patients it has not seen",
     "info": "say what a file holds: size, voxels, place in the patient, or how a result was made",
     "demo": "grow a contour over the liver of the CT that comes with this program",
+    "predict": "apply a trained network to an image or a folder of images",
     "evaluate": "compare segmentations with references: Dice, distances, volumes, with counts and intervals",
     "weights": "list, show, download, verify, import and export models",
-    "predict": "apply a trained network to an image or a folder of images",
     "replay": "make a result again from its record and say whether it is the same",
 }
 _DESCRIPTION = "Level sets on medical and scientific images."

@@ -89,6 +89,9 @@ class TrainingPlan(Frozen):
     augmentation: Augmentation | None = Augmentation()
     epochs: int = Field(1000, ge=1)
     iterations: int = Field(250, ge=1, description="Steps per epoch.")
+    sampling: Literal["random", "in_turn"] = Field(
+        "random", description="Cases are drawn with replacement, or all of them once before any comes again."
+    )
     foreground: float = Field(0.33, ge=0, le=1, description="Share of a batch that must contain foreground.")
     ema: float = Field(0.9, ge=0, lt=1)
     inference: dict[str, Any] = Field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -316,8 +316,14 @@ def compare_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, 
     )
 
 
+def _models(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Files in order; those without a card, such as checkpoints of a training, only where none has one."""
+    there = sorted(path for path in paths if not path.name.startswith("."))
+    return tuple(path for path in there if card_path(path).exists()) or tuple(there)
+
+
 def _in_folder(folder: Path) -> tuple[Path, ...]:
-    paths = tuple(sorted(path for path in folder.glob("*" + WEIGHTS_SUFFIX) if not path.name.startswith(".")))
+    paths = _models(folder.glob("*" + WEIGHTS_SUFFIX)) or _models(folder.glob("fold_*/*" + WEIGHTS_SUFFIX))
     if paths:
         return paths
     if (folder / "plans.json").is_file():

@@ -1,0 +1,110 @@
+"""``lsnet crossval``: a training per fold, and a table of how unseen patients came out."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from src_models.cli import report
+from src_models.cli import training_options as options
+from src_models.cli.train import STOPPED, drive, tell_stopped, write_plan
+from src_models.errors import InputError
+from src_models.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from src_models.training.case import DataSet
+    from src_models.training.crossval import CrossvalResult
+    from src_models.training.plan import TrainingPlan
+
+_EPILOG = """\
+examples:
+  lsnet crossval liver_slices --net unet --groups '(p[0-9]+)_' --out study
+  lsnet crossval Task04_Hippocampus --config 3d_fullres --folds 0,2 --out study
+
+Each fold is trained in a folder of its own. The same command goes on where it was stopped; finished folds are kept."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Every flag of the command."""
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    options.add_data(parser)
+    options.add_plan(parser)
+    options.add_run(parser)
+    parser.add_argument("--folds", metavar="LIST", default="all", help="Such as 0,2. Default: all.")
+    parser.add_argument(
+        "--select",
+        action="store_true",
+        help="Train all configurations of the plan and take the best; find out whether keeping the largest parts alone "
+        "is better, and write it into the cards.",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what the command line says."""
+    from src_models.training.crossval import as_markdown
+
+    options.let_one_process_speak()
+    data = options.read_data(arguments)
+    plan = options.make_plan(arguments, data)
+    if arguments.plan_only:
+        return write_plan(arguments, plan)
+    result = drive(_work(arguments, plan, data), json_lines=arguments.json)
+    if result is None:
+        tell_stopped(arguments)
+        return STOPPED
+    if arguments.json:
+        rows = [vars(row) for row in result.rows]
+        report.write_json({"event": "result", "rows": rows, "out": str(result.out)})
+    else:
+        report.say(as_markdown(result.rows).rstrip(), f"Saved the table {result.out / 'table.md'}.")
+    return 0
+
+
+def _work(
+    arguments: argparse.Namespace, plan: TrainingPlan, data: DataSet
+) -> Generator[Progress, None, CrossvalResult]:
+    """One configuration, or with ``--select`` all of the plan, of which the best is the result."""
+    from src_models.training.crossval import crossval
+    from src_models.training.selection import best_configuration, select_postprocessing
+
+    names = [arguments.config or plan.configuration().name]
+    if arguments.select and arguments.config is None:
+        names = [each.name for each in plan.configurations if each.previous is None]
+    results: dict[str, CrossvalResult] = {}
+    for name in names:
+        results[name] = yield from crossval(
+            plan,
+            data,
+            arguments.out / name if len(names) > 1 else arguments.out,
+            configuration=name,
+            folds=chosen_folds(arguments.folds),
+            seed=arguments.seed,
+            settings=options.run_settings(arguments),
+        )
+    best = best_configuration(results)
+    if arguments.select:
+        kept = yield from select_postprocessing(plan, data, results[best], device=arguments.device)
+        notes: tuple[str, ...] = (f"The best configuration is {best}.",) if len(names) > 1 else ()
+        parts = "; ".join(", ".join(map(str, one)) for one in kept)
+        notes += (f"Prediction keeps the largest part of the labels {parts}." if kept else "No part is left out.",)
+        yield Progress(phase="select", fraction=1.0, message="Selected", notes=notes)
+    return results[best]
+
+
+def chosen_folds(text: str) -> tuple[int, ...] | None:
+    """Numbers of folds; None for all.
+
+    Raises
+    ------
+    InputError
+        Where the text cannot be read.
+    """
+    if text == "all":
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise InputError("folds", f"--folds {text} cannot be read", "", "Write numbers such as 0,2, or all.")
+    return tuple(dict.fromkeys(int(part) for part in parts))

@@ -1,0 +1,317 @@
+"""What ``lsnet train`` and ``lsnet crossval`` share: flags for data, plan and run, and the plan they make together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src_models.cli import report
+from src_models.errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from src_models.training.case import DataSet
+    from src_models.training.loop import RunSettings
+    from src_models.training.plan import TrainingPlan
+
+LARGEST_PLAN = 64 * 2**20
+BUDGETS = {
+    "nnunet": "1000 epochs of 250 steps",
+    "short": "50 epochs of 250 steps on the same schedule; --epochs changes it",
+    "paper": "40 epochs over all slices, Adadelta, the paper's Dice, no augmentation",
+    "modern": "60 epochs over all cases, AdamW",
+}
+_LOSSES = ("dice_ce", "dice", "ce", "dice-paper")
+_OPTIMISERS = ("sgd", "adam", "adamw", "adadelta")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The data set and how it is read."""
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help="A folder: images/ and labels/ with equal names, or with dataset.json."
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--groups",
+        metavar="RULE",
+        help="Which cases are of one patient: a regular expression whose first group names him, such as '(p[0-9]+)_', "
+        "or a CSV file with the columns case and group.",
+    )
+    data.add_argument("--split", choices=("nnunet", "contiguous"), default="nnunet", help="How folds are cut.")
+    data.add_argument("--map", metavar="OLD:NEW", action="append", default=[], help="Read one label value as another.")
+    data.add_argument("--labels", metavar="LIST", help="Names of label values, such as 1=liver,2=tumour.")
+    data.add_argument("--channels", metavar="LIST", help="Names of channels, such as ct; they choose the norm.")
+    data.add_argument("--fix-geometry", action="store_true", help="Resample labels that lie on another grid.")
+    data.add_argument("--modality", default="", help="Kept in the card of the model, such as CT.")
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """What is trained."""
+    plan = parser.add_argument_group("plan")
+    plan.add_argument(
+        "--net",
+        metavar="NAME",
+        help="A network of the zoo with default numbers, such as unet. Without it the data decide (nnU-Net's rules).",
+    )
+    plan.add_argument("--config", choices=("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"), help="Resolution.")
+    plan.add_argument("--plan", metavar="FILE", type=Path, help="Train this plan.json; other flags change it.")
+    plan.add_argument("--plan-only", action="store_true", help="Write plan.json to --out and stop.")
+    plan.add_argument("--gpu-gb", metavar="GB", type=float, help="Memory that the plan is made for.")
+    plan.add_argument("--loss", choices=_LOSSES)
+    plan.add_argument(
+        "--optim",
+        choices=_OPTIMISERS,
+        help="Adaptive ones come to a good result soon; where unseen patients lag behind, try sgd.",
+    )
+    plan.add_argument("--lr", metavar="X", type=float, help="Learning rate at the beginning.")
+    plan.add_argument("--epochs", metavar="N", type=int)
+    plan.add_argument("--iters", metavar="N", type=int, help="Steps per epoch.")
+    told = "; ".join(f"{name}: {what}" for name, what in BUDGETS.items())
+    plan.add_argument("--budget", choices=tuple(BUDGETS), help=f"{told}.")
+    plan.add_argument("--batch", metavar="N", type=int, help="Samples per step, over all processes.")
+    plan.add_argument("--patch", metavar="Z,Y,X", help="Voxels of a sample.")
+    plan.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="Any number of the plan, such as augmentation.rotation=0.5, optimiser.momentum=0.9 or "
+        "network.base_width=24.",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """How it runs."""
+    run = parser.add_argument_group("run")
+    run.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="Checkpoints, logs and the model.")
+    run.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")
+    run.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+    run.add_argument("--seed", metavar="N", type=int, default=0, help="Of weights, samples and dropout. Default: 0.")
+    run.add_argument("--workers", metavar="N", type=int, default=1, help="Threads that make samples. Default: 1.")
+    run.add_argument("--resume", action="store_true", help="Go on with the training that is in --out.")
+    run.add_argument("--init-from", metavar="MODEL", type=Path, help="Begin with the weights of a model.")
+
+
+def read_data(arguments: argparse.Namespace) -> DataSet:
+    """The data set of the command line; its notes are said."""
+    from src_models.training.cases import open_data_set
+    from src_models.training.checks import parse_map
+
+    data = open_data_set(
+        arguments.data,
+        groups=arguments.groups,
+        label_map=parse_map(arguments.map),
+        label_names=_label_names(arguments.labels),
+        channels=arguments.channels.split(",") if arguments.channels else None,
+        fix_geometry=arguments.fix_geometry,
+    )
+    for note in data.notes:
+        tell(arguments, note)
+    return data
+
+
+def tell(arguments: argparse.Namespace, note: str) -> None:
+    """A note for people, or for programs."""
+    say_note(note, arguments.json)
+
+
+def let_one_process_speak() -> None:
+    """Under torchrun or SLURM every process runs this command; only the first one tells of it."""
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+
+
+def say_note(note: str, json_lines: bool) -> None:
+    """A note on a line of its own."""
+    if json_lines:
+        report.write_json({"event": "note", "message": note})
+    else:
+        report.say(f"Note: {note}")
+
+
+def make_plan(arguments: argparse.Namespace, data: DataSet) -> TrainingPlan:
+    """The plan that the flags say.
+
+    Raises
+    ------
+    InputError, FileError
+        Naming the flag or the file.
+    """
+    if arguments.plan is not None:
+        plan = read_plan(arguments.plan)
+    elif arguments.net is not None or arguments.budget in ("paper", "modern"):
+        from src_models.training.defaults import default_plan
+
+        plan = default_plan(
+            data,
+            arguments.net or "unet",
+            ndim=2 if arguments.config == "2d" else None,
+            protocol="paper" if arguments.budget == "paper" else "modern",
+            split=arguments.split,
+            patch=_numbers("--patch", arguments.patch) if arguments.patch else None,
+            batch=arguments.batch,
+            modality=arguments.modality,
+        )
+    else:
+        plan = _self_configured(arguments, data)
+    return changed(arguments, plan)
+
+
+def _self_configured(arguments: argparse.Namespace, data: DataSet) -> TrainingPlan:
+    from src_models.training.fingerprint import fingerprint
+    from src_models.training.folds import make_folds
+    from src_models.training.planning import plan_data_set
+
+    found = report.follow(fingerprint(data), json_lines=arguments.json)
+    enough = len(set(data.groups.values())) >= 5
+    folds = make_folds(data.groups, split=arguments.split) if enough else ()
+    return plan_data_set(data, found, gpu_gb=arguments.gpu_gb, folds=folds, modality=arguments.modality)
+
+
+def read_plan(path: Path) -> TrainingPlan:
+    """A plan file.
+
+    Raises
+    ------
+    FileError
+        Where it is missing or is no plan.
+    """
+    from pydantic import ValidationError
+
+    from src_models.training.plan import TrainingPlan
+
+    try:
+        if path.stat().st_size > LARGEST_PLAN:
+            raise FileError("plan-size", f"{path.name} is not read", "it is larger than 64 MB", "")
+        found: TrainingPlan = TrainingPlan.model_validate_json(path.read_bytes())
+        return found
+    except OSError as error:
+        raise FileError("plan-unreadable", f"{path.name} cannot be read", error.strerror or "", "") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        why = f"{where}: {first['msg']}" if where else "it is no JSON"
+        raise FileError("plan-broken", f"{path.name} is not a plan", why, "Correct it, or make a new one.") from error
+
+
+def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
+    """A plan with what the flags say.
+
+    Raises
+    ------
+    InputError
+        Where a value is not possible.
+    """
+    from pydantic import ValidationError
+
+    from src_models.training.optimisers import recommended
+    from src_models.training.plan import TrainingPlan
+
+    content = plan.model_dump(mode="json")
+    number = [c.name for c in plan.configurations].index(plan.configuration(arguments.config).name)
+    if arguments.budget in ("nnunet", "short"):
+        content |= {"epochs": 1000 if arguments.budget == "nnunet" else 50, "iterations": 250}
+    if arguments.optim:
+        content["optimiser"] = recommended(arguments.optim).model_dump(mode="json")
+    flags: dict[str, Any] = {
+        "loss": arguments.loss,
+        "epochs": arguments.epochs,
+        "iterations": arguments.iters,
+        "optimiser.rate": arguments.lr,
+        "configuration.batch": arguments.batch,
+        "configuration.patch": _numbers("--patch", arguments.patch) if arguments.patch else None,
+        "modality": arguments.modality or None,
+    }
+    for key, value in flags.items():
+        if value is not None:
+            _put(content, number, key, value, key)
+    for text in arguments.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError("set", f"--set {text} has no value", "", "Write it like this: --set optimiser.rate=0.003")
+        _put(content, number, key, _value(value), f"--set {key}")
+    try:
+        made = TrainingPlan.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError("plan-value", f"The plan cannot have this {where}", first["msg"], "Correct it.") from error
+    _check_network(made, number)
+    return made
+
+
+def _put(content: dict[str, Any], number: int, key: str, value: Any, name: str) -> None:
+    """Set one number: ``network.X`` is an option of the network, ``configuration.X`` one of the configuration."""
+    first, *rest = key.split(".")
+    chosen = content["configurations"][number]
+    place: Any = content
+    if first == "network":
+        place, path = chosen["network"].setdefault("options", {}), rest
+    elif first == "configuration":
+        place, path = chosen, rest
+    else:
+        path = [first, *rest]
+    for part in path[:-1]:
+        place = place.get(part) if isinstance(place, dict) else None
+    if not path or not isinstance(place, dict) or (path[-1] not in place and first != "network"):
+        raise InputError(
+            "set-unknown", f"{name} is not a number of the plan", "", "See plan.json for the names, with --plan-only."
+        )
+    place[path[-1]] = value
+
+
+def _check_network(plan: TrainingPlan, number: int) -> None:
+    """Options of a network are checked by building it without weights."""
+    import torch
+
+    from src_models.networks.zoo import from_config
+
+    chosen = plan.configurations[number]
+    with torch.device("meta"):
+        network = from_config(chosen.network)
+    if network.ndim != len(chosen.patch):
+        raise InputError(
+            "plan-patch", f"A {network.ndim}D network takes a patch of {network.ndim} numbers", "", "Correct --patch."
+        )
+
+
+def run_settings(arguments: argparse.Namespace) -> RunSettings:
+    """What the flags of `add_run` say."""
+    from src_models.training.loop import RunSettings
+
+    return RunSettings(
+        device=arguments.device,
+        precision=arguments.precision,
+        workers=arguments.workers,
+        resume=arguments.resume,
+        init_from=arguments.init_from,
+        cache=arguments.out / "cache",
+    )
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        why = "it takes whole numbers"
+        raise InputError("numbers", f"{flag} {text} cannot be read", why, f"Write it like this: {flag} 64,64") from None
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _label_names(text: str | None) -> Mapping[int, str] | None:
+    if not text:
+        return None
+    try:
+        return {int(value): name for value, name in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise InputError("labels", f"--labels {text} cannot be read", "", "Write: --labels 1=liver,2=tumour") from None

@@ -1,0 +1,166 @@
+"""A plan with sensible numbers for a network of the zoo, without the fingerprint of a data set.
+
+It suits pictures and slices of one size: no resampling, the image as it is normalised by itself, a network of the
+size that a computer without a graphics card trains. `planning` makes the self-configured plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from src_models.errors import InputError
+from src_models.networks.zoo import NAMES
+from src_models.preprocessing.normalisation import normalisation_of
+from src_models.preprocessing.parameters import Channel, Preprocessing
+from src_models.training.case import DataSet
+from src_models.training.folds import Split, make_folds
+from src_models.training.optimisers import PAPER, recommended
+from src_models.training.plan import Augmentation, Configuration, TrainingPlan
+
+Protocol = Literal["modern", "paper"]
+LARGEST_PATCH = {2: 256, 3: 64}
+BATCH = {2: 8, 3: 2}
+WIDTH = {2: 16, 3: 8}
+EPOCHS = {"modern": 60, "paper": 40}
+
+
+def default_plan(
+    data: DataSet,
+    net: str = "unet",
+    *,
+    ndim: Literal[2, 3] | None = None,
+    protocol: Protocol = "modern",
+    split: Split = "nnunet",
+    patch: Sequence[int] | None = None,
+    batch: int | None = None,
+    epochs: int | None = None,
+    iterations: int | None = None,
+    options: dict[str, Any] | None = None,
+    modality: str = "",
+) -> TrainingPlan:
+    """A plan for a data set.
+
+    Parameters
+    ----------
+    data : DataSet
+        Its labels, channels and folds are taken.
+    net : str
+        A network of the zoo.
+    ndim : int, optional
+        2 trains volumes slice by slice; by default that of the images.
+    protocol : str
+        ``"modern"``: Dice and cross entropy, AdamW, augmentation. ``"paper"``: Adadelta and the paper's Dice, batches
+        of 4, no augmentation.
+    split : str
+        How patients are cut into folds; with too few of them there is only the fold ``all``.
+    patch, batch, epochs, iterations, options
+        Of the configuration and the network, in place of the defaults; an epoch sees as many samples as there are
+        cases to train on.
+    modality : str
+        For the card, such as "CT".
+
+    Raises
+    ------
+    InputError
+        Where the network or the number of dimensions does not fit.
+    """
+    if net not in NAMES:
+        raise InputError("network-name", f"There is no network named {net}", "", f"Choose one of: {', '.join(NAMES)}.")
+    shapes = image_shapes(data)
+    own = len(shapes[0])
+    dims = ndim or own
+    if dims > own:
+        raise InputError(
+            "plan-ndim", "A 3D network takes volumes", f"the images have {own} axes", "Train a 2D network."
+        )
+    paper = protocol == "paper"
+    size = tuple(patch) if patch else default_patch(shapes, dims)
+    if len(size) != dims:
+        raise InputError("plan-patch", f"The patch has {len(size)} axes, not {dims}", "", "Give one number per axis.")
+    folds: tuple[dict[str, tuple[str, ...]], ...] = ()
+    if len(set(data.groups.values())) >= 5:
+        folds = tuple(fold.as_dict() for fold in make_folds(data.groups, split=split))
+    count = batch or (4 if paper else BATCH[dims])
+    chosen = Configuration(
+        name="2d" if dims == 2 else "3d_fullres",
+        preprocessing=Preprocessing(
+            channels=tuple(Channel(name=name, normalisation=_without_statistics(name)) for name in data.channels),
+            unit="px",
+            crop_to_nonzero=False,
+            keep_slice_distance=dims < own,
+        ),
+        network=network_config(data, net, dims, options),
+        patch=size,
+        batch=count,
+        batch_dice=dims == 2 and not paper,
+        median_shape=tuple(int(n) for n in np.median(shapes, 0)),
+    )
+    slices = sum(shape[0] if dims < own else 1 for shape in shapes) * (4 if folds else 5) // 5
+    return TrainingPlan(
+        data_name=data.about.name or data.name,
+        modality=modality,
+        labels=data.labels,
+        head=data.head,
+        ignore_label=data.ignore_label,
+        folds=folds,
+        configurations=(chosen,),
+        loss="dice-paper" if paper else "dice_ce",
+        deep_supervision=False,
+        optimiser=PAPER if paper else recommended("adamw"),
+        augmentation=None if paper else Augmentation(),
+        epochs=epochs or EPOCHS[protocol],
+        iterations=iterations or max(-(-slices // count), 1),
+        sampling="in_turn" if paper else "random",
+        foreground=0.0 if paper else 0.33,
+    )
+
+
+def image_shapes(data: DataSet) -> list[tuple[int, ...]]:
+    """Shape of each image without its channels.
+
+    Raises
+    ------
+    InputError
+        Where some have more axes than others.
+    """
+    shapes = [case.volume().grid.shape for case in data.cases]
+    if len({len(shape) for shape in shapes}) > 1:
+        raise InputError("plan-axes", "Some images are flat and some are volumes", "", "Train on one kind at a time.")
+    return shapes
+
+
+def default_patch(shapes: Sequence[tuple[int, ...]], ndim: int) -> tuple[int, ...]:
+    """The median image, at most 256 pixels or 64 voxels a side, in multiples of 16 where it is that large."""
+    median = np.median(np.array(shapes)[:, -ndim:], 0)
+    sizes = [min(int(n), LARGEST_PATCH[ndim]) for n in median]
+    return tuple(n // 16 * 16 if n >= 32 else 16 for n in sizes)
+
+
+def network_config(data: DataSet, net: str, ndim: int, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`Network.config` of a network for the channels and labels of a data set.
+
+    Raises
+    ------
+    InputError
+        Where an option is not known.
+    """
+    import torch
+
+    from src_models.networks.zoo import build
+
+    chosen: dict[str, Any] = {"base_width": WIDTH[ndim]} if net == "unet" else {}
+    chosen |= {"head": data.head} | (options or {})
+    with torch.device("meta"):
+        config = build(net, len(data.channels), len(data.labels), ndim, **chosen).config
+    if "deep_supervision" in config["options"] and "deep_supervision" not in chosen:
+        config["options"]["deep_supervision"] = False
+    return config
+
+
+def _without_statistics(channel: str) -> Any:
+    """The normalisation of a channel; ``ct`` needs statistics over all cases, which only planning gathers."""
+    wanted = normalisation_of(channel)
+    return "zscore" if wanted == "ct" else wanted

@@ -1,0 +1,150 @@
+"""A trained network on whole images of left-out cases: Dice per case, and per patient over all of his slices."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src_models.inference.windows import gaussian, positions
+from src_models.networks.network import Network
+from src_models.preprocessing.prepare import logits_back, restore
+from src_models.progress import Progress
+from src_models.training.label_targets import Targets
+from src_models.training.sampling import PreparedCase
+from src_models.training.trainer import class_counts, decided
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """Voxels of each class in one case: in both, predicted, true."""
+
+    case: str
+    group: str
+    right: Mapping[str, int]
+    predicted: Mapping[str, int]
+    true: Mapping[str, int]
+
+    @property
+    def dice(self) -> dict[str, float]:
+        """2 TP / (2 TP + FP + FN) per class; 1 where both are empty."""
+        return {name: _dice(self.right[name], self.predicted[name], self.true[name]) for name in self.right}
+
+
+def by_patient(scores: Iterable[CaseScore]) -> list[CaseScore]:
+    """Scores of groups: the voxels of all cases of a patient together."""
+    groups: dict[str, list[CaseScore]] = {}
+    for score in scores:
+        groups.setdefault(score.group, []).append(score)
+
+    def total(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+        return {name: sum(part[name] for part in parts) for name in parts[0]}
+
+    return [
+        CaseScore(
+            group,
+            group,
+            total([part.right for part in parts]),
+            total([part.predicted for part in parts]),
+            total([part.true for part in parts]),
+        )
+        for group, parts in groups.items()
+    ]
+
+
+def mean_dice(scores: Sequence[CaseScore]) -> dict[str, float]:
+    """Mean Dice of each class."""
+    if not scores:
+        return {}
+    return {name: float(np.mean([score.dice[name] for score in scores])) for name in scores[0].right}
+
+
+def _dice(right: int, predicted: int, true: int) -> float:
+    return 2 * right / (predicted + true) if predicted + true else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """What whole-image validation needs to know.
+
+    Attributes
+    ----------
+    patch : tuple of int
+        Window of the network.
+    targets : Targets
+        From label values.
+    names : tuple of str
+        Foreground classes in the order of their channels.
+    groups : mapping of str to str
+        Case to patient.
+    order_logits : int
+        Of the interpolation on the way back.
+    """
+
+    patch: tuple[int, ...]
+    targets: Targets
+    names: tuple[str, ...]
+    groups: Mapping[str, str]
+    order_logits: int = 1
+
+    def score(self, network: Network, case: PreparedCase, device: torch.device) -> CaseScore:
+        """The score of one case, on the grid of its image."""
+        logits: Any = predict_logits(network, case.image, self.patch, device)
+        labels: NDArray[np.integer] = case.labels
+        head = self.targets.head
+        if case.way is None or case.source is None:
+            found = decided(logits[None], head)
+        else:
+            cropped = decided(logits_back(logits, case.way, order=self.order_logits)[None], head)
+            found = torch.from_numpy(restore(cropped[0].numpy(), case.way))[None]
+            labels = case.source.segmentation().labels
+        target = torch.from_numpy(np.ascontiguousarray(self.targets(labels[None])))
+        counts = class_counts(found, target, head, network.num_classes).long().tolist()
+        group = self.groups.get(case.id, case.id)
+        right, predicted, true = (dict(zip(self.names, row, strict=True)) for row in counts)
+        return CaseScore(case.id, group, right, predicted, true)
+
+    def run(
+        self, network: Network, cases: Sequence[PreparedCase], device: torch.device
+    ) -> Generator[Progress, None, list[CaseScore]]:
+        """Score all cases, one after the other."""
+        scores = []
+        network.eval()
+        for number, case in enumerate(cases, 1):
+            scores.append(self.score(network, case, device))
+            dice = float(np.mean(list(scores[-1].dice.values())))
+            yield Progress(
+                phase="validate",
+                fraction=number / len(cases),
+                message=f"Whole case {number} of {len(cases)}: {case.id}, Dice {dice:.3f}",
+            )
+        return scores
+
+
+@torch.no_grad()
+def predict_logits(network: Network, image: NDArray[np.float32], patch: Sequence[int], device: torch.device) -> Tensor:
+    """Logits (K, *spatial) of a normalised image (C, *spatial): windows of half-overlap under a Gaussian weight.
+
+    A volume goes through a 2D network slice by slice.
+    """
+    if image.ndim - 1 > len(patch):
+        return torch.stack([predict_logits(network, image[:, z], patch, device) for z in range(image.shape[1])], 1)
+    size = [max(n, p) for n, p in zip(image.shape[1:], patch, strict=True)]
+    before = [(n - m) // 2 for n, m in zip(size, image.shape[1:], strict=True)]
+    pads = [(0, 0), *((b, n - m - b) for b, n, m in zip(before, size, image.shape[1:], strict=True))]
+    padded = torch.from_numpy(np.pad(image, pads) if any(map(any, pads)) else np.array(image))
+    weight = torch.from_numpy(gaussian(patch))
+    total, weights = torch.zeros(network.num_classes, *size), torch.zeros(size)
+    for corner in product(*(positions(n, p, 0.5) for n, p in zip(size, patch, strict=True))):
+        window = tuple(slice(a, a + p) for a, p in zip(corner, patch, strict=True))
+        logits = network(padded[(slice(None), *window)][None].to(device))[0].float().cpu()
+        total[(slice(None), *window)] += logits * weight
+        weights[window] += weight
+    inside = tuple(slice(b, b + m) for b, m in zip(before, image.shape[1:], strict=True))
+    return (total / weights)[(slice(None), *inside)]

@@ -1,0 +1,77 @@
+"""Which configuration and which largest parts: nnU-Net's rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from src_models.training.crossval import CrossvalResult, crossval, table_rows
+from src_models.training.loop import RunSettings
+from src_models.training.selection import Scores, add_variants, best_configuration, decide, select_postprocessing
+from src_models.training.validation import CaseScore
+from src_models.weights import store
+from tests.runs import finish
+from tests.src_models.training.tiny import discs, tiny_plan
+
+
+def truth() -> np.ndarray:
+    """Label 1 around label 2, in one piece."""
+    labels = np.zeros((20, 30), np.uint8)
+    labels[5:15, 5:15] = 1
+    labels[8:12, 8:12] = 2
+    return labels
+
+
+def variants(*found: np.ndarray) -> Scores:
+    scores: Scores = {}
+    for labels in found:
+        add_variants(scores, labels, truth(), (1, 2))
+    return scores
+
+
+def test_a_good_prediction_is_left_alone():
+    assert decide(variants(truth(), truth()), (1, 2)) == ()
+
+
+def test_an_island_far_away_goes_with_the_whole_foreground():
+    island = truth()
+    island[2:5, 25:28] = 1
+    assert decide(variants(truth(), island), (1, 2)) == ((1, 2),)
+
+
+def test_an_island_inside_the_foreground_goes_by_its_class():
+    island = truth()
+    island[13:15, 13:15] = 2
+    assert decide(variants(truth(), island), (1, 2)) == ((2,),)
+
+
+def test_a_rule_that_harms_one_class_is_not_taken():
+    """The structure of label 2 is found apart from label 1: the largest part alone would lose it."""
+    reference = truth()
+    reference[reference == 2] = 1
+    reference[2:5, 24:28] = 2
+    island = reference.copy()
+    island[17:19, 1:3] = 1
+    scores: Scores = {}
+    add_variants(scores, island, reference, (1, 2))
+    assert decide(scores, (1, 2)) == ((1,),)
+
+
+def test_the_best_configuration_has_the_highest_mean():
+    def result(right: int) -> CrossvalResult:
+        score = CaseScore("c", "p", {"a": right}, {"a": 10}, {"a": 10})
+        return CrossvalResult({0: (score,)}, table_rows({0: (score,)}), Path())
+
+    assert best_configuration({"2d": result(5), "3d_fullres": result(8), "3d_lowres": result(8)}) == "3d_fullres"
+
+
+def test_the_decision_reaches_the_cards(tmp_path):
+    data = discs(5, (20, 20), ("disc", "core"), patients=5)
+    plan = tiny_plan(data, options={"depth": 1, "base_width": 2}, epochs=1, iterations=1)
+    result = finish(crossval(plan, data, tmp_path, folds=(0, 1), settings=RunSettings(device="cpu", workers=0)))
+    kept = finish(select_postprocessing(plan, data, result, device="cpu"))
+    assert json.loads((tmp_path / "selection.json").read_text())["keep_largest"] == [list(one) for one in kept]
+    for model in store.load_folds(tmp_path):
+        assert model.card.inference["keep_largest"] == [list(one) for one in kept]
