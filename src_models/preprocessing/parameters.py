@@ -24,13 +24,18 @@ class ChannelStatistics(BaseModel):
 
 
 class Channel(BaseModel):
-    """One input channel."""
+    """One input channel.
+
+    `window`: grey values are clipped to it first, in images that reach below it. A network trained on 8-bit slices of a
+    CT so takes the CT itself, and pictures of any other scale stay as they are.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "image"
     normalisation: Normalisation = "zscore"
     statistics: ChannelStatistics | None = None
+    window: tuple[float, float] | None = None
 
 
 class Preprocessing(BaseModel):
