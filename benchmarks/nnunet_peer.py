@@ -1,6 +1,7 @@
 """nnU-Net's own predictor, array in and labels out, in the Python that has nnunetv2: started by `prediction.py`.
 
-Each line on standard input is one run; each answer is one line with the seconds it took. Labels go to a file.
+Each line on standard input is one run; each answer is one line: seconds, and seconds of
+processor. Labels go to a file.
 
     python nnunet_peer.py FOLDER THREADS STEP
 """
@@ -58,11 +59,11 @@ def main() -> None:
     answers.write("ready\n")
     answers.flush()
     for _ in sys.stdin:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         labels = predictor.predict_single_npy_array(image.copy(), dict(properties))
-        seconds = time.perf_counter() - began
+        seconds, busy = time.perf_counter() - began, time.process_time() - busy
         np.save(folder / "labels.npy", labels)
-        answers.write(f"{seconds}\n")
+        answers.write(f"{seconds} {busy}\n")
         answers.flush()
 
 

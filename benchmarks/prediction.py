@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +53,14 @@ class Case:
     step: float
 
 
+class Run(NamedTuple):
+    """One prediction: seconds on the clock, seconds of processor, labels."""
+
+    seconds: float
+    busy: float
+    labels: NDArray[Any]
+
+
 def main() -> None:
     """Run what the command line asks for and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,26 +75,34 @@ def main() -> None:
     parser.add_argument("--step", type=float, default=0.5)
     parser.add_argument("--training", type=int, default=30, help="Steps that give labels structure before timing.")
     parser.add_argument("--write", action="store_true", help=f"Write {RESULTS.name}.")
+    parser.add_argument(
+        "--sizes", action="store_true", help="Only: 2, 8 and 32 classes, small and large, beside MONAI."
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.sizes:
+        print(sizes(arguments.repeats, arguments.step))
+        return
     case = made(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        runs: dict[str, Callable[[], tuple[float, NDArray[Any]]]] = {
+        runs: dict[str, Callable[[], Run]] = {
             "napari-lsnet": lambda: ours(case),
             "MONAI sliding window + resize + argmax": lambda: monai(case),
         }
         if arguments.nnunet_python:
             peer = NNUNet(case, Path(folder), arguments.nnunet_python, arguments.threads)
             runs["nnU-Net predictor"] = peer.run
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        labels: dict[str, NDArray[Any]] = {}
+        done: dict[str, list[Run]] = {name: [] for name in runs}
         for repeat in range(arguments.repeats + 1):
             for name, run in runs.items():
-                seconds, labels[name] = run()
+                one = run()
                 if repeat:  # the first round compiles and fills caches
-                    times[name].append(seconds)
-                print(f"round {repeat}: {name} {seconds:.2f} s", file=sys.stderr, flush=True)
-    text = report(case, arguments, times, labels)
+                    done[name].append(one)
+                said = f"round {repeat}: {name} {one.seconds:.2f} s, {one.busy:.2f} s of processor"
+                print(said, file=sys.stderr, flush=True)
+                if arguments.write and all(done.values()):
+                    RESULTS.write_text(report(case, arguments, done), encoding="utf-8")
+    text = report(case, arguments, done)
     print(text)
     if arguments.write:
         RESULTS.write_text(text, encoding="utf-8")
@@ -162,19 +178,44 @@ def train_a_moment(model: Model, image: NDArray[Any], spacing: Any, steps: int) 
         optimiser.step()
 
 
-def ours(case: Case) -> tuple[float, NDArray[Any]]:
+def sizes(repeats: int, step: float) -> str:
+    """Small and large images, few and many classes, beside MONAI; a light network, so that the rest shows."""
+    lines = ["| image | classes | ours, s | MONAI, s | ours is faster by |", "| --- | --- | --- | --- | --- |"]
+    for shape in ((48, 64, 64), (96, 256, 256)):
+        image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        for classes in (2, 8, 32):
+            torch.manual_seed(0)
+            network = build("unet", 1, classes, 3, base_width=4, depth=2).eval()
+            card = ModelCard(
+                name="sizes",
+                network=network.config,
+                ndim=3,
+                preprocessing=Preprocessing(spacing=(2.0, 2.0, 2.0)),
+                patch=(32, 48, 48),
+                labels=tuple(Label(name=f"c{k}", value=k, channel=k) for k in range(classes)),
+            )
+            case = Case(image, (1.0, 1.0, 1.0), Model(network, card), step)
+            rounds = [(ours(case).seconds, monai(case).seconds) for _ in range(repeats + 1)][1:]
+            mine, theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
+            size = " x ".join(str(n) for n in shape)
+            lines.append(f"| {size} | {classes} | {mine:.3f} | {theirs:.3f} | {theirs / mine:.2f} x |")
+            print(lines[-1], file=sys.stderr, flush=True)
+    return "\n".join(lines)
+
+
+def ours(case: Case) -> Run:
     """`predict`, to its labels."""
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     parameters = PredictionParameters(step=case.step, device="cpu", precision="fp32", skip="none")
     result = finish(predict(case.model, case.image, case.spacing, parameters))
-    return time.perf_counter() - began, result.labels
+    return Run(time.perf_counter() - began, time.process_time() - busy, result.labels)
 
 
-def monai(case: Case) -> tuple[float, NDArray[Any]]:
+def monai(case: Case) -> Run:
     """Our preparation, MONAI's windows, torch's interpolation of all classes, argmax."""
     from monai.inferers import sliding_window_inference
 
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     card = case.model.card
     prepared = prepare(case.image[None], case.spacing, card.preprocessing)
     with torch.inference_mode():
@@ -191,7 +232,7 @@ def monai(case: Case) -> tuple[float, NDArray[Any]]:
         labels = fine.argmax(1)[0].to(torch.uint8).numpy()
     whole = np.zeros(case.image.shape, np.uint8)
     whole[prepared.way.box] = labels
-    return time.perf_counter() - began, whole
+    return Run(time.perf_counter() - began, time.process_time() - busy, whole)
 
 
 class NNUNet:
@@ -216,13 +257,13 @@ class NNUNet:
         )
         self._answer()
 
-    def run(self) -> tuple[float, NDArray[Any]]:
+    def run(self) -> Run:
         """One prediction; the time is taken in its process, without start and files."""
         assert self._process.stdin is not None
         self._process.stdin.write("run\n")
         self._process.stdin.flush()
-        seconds = float(self._answer())
-        return seconds, np.load(self._folder / "labels.npy")
+        seconds, busy = (float(part) for part in self._answer().split())
+        return Run(seconds, busy, np.load(self._folder / "labels.npy"))
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -292,34 +333,36 @@ def plans(case: Case) -> dict[str, Any]:
     }
 
 
-def report(
-    case: Case, arguments: argparse.Namespace, times: dict[str, list[float]], labels: dict[str, NDArray[Any]]
-) -> str:
+def report(case: Case, arguments: argparse.Namespace, done: dict[str, list[Run]]) -> str:
     """A page with the table."""
     mine = "napari-lsnet"
     shape = " x ".join(str(n) for n in case.image.shape)
     grid = prepare(case.image[None], case.spacing, case.model.card.preprocessing).way.resampled
+    rounds = min(len(runs) for runs in done.values())
     lines = [
         "# Speed of prediction",
         "",
         "Written by `benchmarks/prediction.py`: array in, labels out; same weights, fp32, step "
-        f"{case.step:g}, no mirroring, {arguments.threads} thread(s), median of {arguments.repeats} interleaved runs.",
+        f"{case.step:g}, no mirroring, {arguments.threads} thread(s), median of {rounds} interleaved runs.",
         "",
         f"CT of {shape} voxels, {arguments.classes} classes; network nnU-Net plain with features {arguments.features} "
         f"on {' x '.join(str(n) for n in grid)} voxels (voxels {arguments.coarser:g} times larger per axis), "
         f"windows {arguments.patch}.",
         "",
-        "| program | seconds, median (lowest to highest) | ours is faster by | equal labels |",
-        "| --- | --- | --- | --- |",
+        "| program | seconds, median (lowest to highest) | of processor | ours faster, of processor | equal labels |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    own = statistics.median(times[mine])
-    for name, seconds in times.items():
-        middle = statistics.median(seconds)
-        same = float((labels[name] == labels[mine]).mean())
+    labels = done[mine][-1].labels
+    own = statistics.median(run.seconds for run in done[mine])
+    own_busy = statistics.median(run.busy for run in done[mine])
+    for name, runs in done.items():
+        seconds, busy = [run.seconds for run in runs], statistics.median(run.busy for run in runs)
+        middle, same = statistics.median(seconds), float((runs[-1].labels == labels).mean()) if runs else 0.0
         lines.append(
-            f"| {name} | {middle:.2f} ({min(seconds):.2f} to {max(seconds):.2f}) | {middle / own:.2f} x | {same:.4%} |"
+            f"| {name} | {middle:.2f} ({min(seconds):.2f} to {max(seconds):.2f}) | {busy:.2f} "
+            f"| {middle / own:.2f} x, {busy / own_busy:.2f} x | {same:.4%} |"
         )
-    counts = np.bincount(labels[mine].ravel(), minlength=arguments.classes) / labels[mine].size
+    counts = np.bincount(labels.ravel(), minlength=arguments.classes) / labels.size
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "monai", "numpy"))
     lines += [
         "",

@@ -1,4 +1,4 @@
-"""``lsnet predict``: apply a trained network to a file or a folder, save labels and the record of how they were made."""
+"""``lsnet predict``: apply a trained network to a file or a folder, save labels and how they were made."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "input", metavar="INPUT", type=Path, help="The image, or a folder of images: NIfTI, NRRD, MetaImage, PNG, TIFF; or one zarr array."
+        "input",
+        metavar="INPUT",
+        type=Path,
+        help="The image, or a folder of images: NIfTI, NRRD, MetaImage, PNG, TIFF; or a zarr array.",
     )
     files = parser.add_argument_group("files")
     files.add_argument(

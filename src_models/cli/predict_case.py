@@ -302,7 +302,7 @@ def save(case: Case, settings: CaseOptions, source: Opened, prediction: Predicti
         header=volume.header,
     )
     others = _others(case, volume, prediction)
-    record = _complete(prediction.record, case, volume)
+    record = _complete(prediction.record, case, settings, volume)
     targets = [case.target, record_path(case.target), *(path for path, _ in others)]
     new = [path for path in targets if not os.path.lexists(path)]
     try:
@@ -355,7 +355,8 @@ def _others(case: Case, volume: Volume, prediction: Prediction) -> list[tuple[Pa
         lead = prediction.probabilities.ndim - volume.grid.ndim - 1
         for one in prediction.classes:
             name = re.sub(r"\W+", "-", one.name).strip("-") or str(one.value)
-            maps.append((f"prob_{name}", prediction.probabilities.take(one.channel, lead)))
+            share = np.moveaxis(prediction.probabilities, lead, 0)[one.channel]
+            maps.append((f"prob_{name}", share))
     for kind in ("entropy", "disagreement"):
         found = getattr(prediction, kind)
         if found is not None:
@@ -371,7 +372,7 @@ def _others(case: Case, volume: Volume, prediction: Prediction) -> list[tuple[Pa
     ]
 
 
-def _complete(record: Record, case: Case, volume: Volume) -> Record:
+def _complete(record: Record, case: Case, settings: CaseOptions, volume: Volume) -> Record:
     """The record with the place of the image and the way to the files from its folder."""
     source = record.source
     if source is not None:
@@ -380,6 +381,8 @@ def _complete(record: Record, case: Case, volume: Volume) -> Record:
     names = ["source"] if len(case.files) == 1 else [f"channel_{k}" for k in range(len(case.files))]
     ways = dict(zip(names, (relative_path(path, folder) for path in case.files), strict=True))
     ways["out"] = case.target.name
+    weights = Path(settings.weights)
+    ways["weights"] = relative_path(weights, folder) if weights.exists() else settings.weights
     return record.model_copy(update={"source": source, "local": {k: way for k, way in ways.items() if way}})
 
 

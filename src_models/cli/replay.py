@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("record", metavar="RECORD", type=Path, help="The record: a file that ends in .lsnet.json.")
     parser.add_argument("--source", metavar="FILE", type=Path, help="The image, where it is not where it was.")
     parser.add_argument("--speed-image", metavar="FILE", type=Path, help="The speed image, likewise.")
+    parser.add_argument("--weights", metavar="NAME", help="The model of a prediction, likewise.")
     parser.add_argument("--out", metavar="OUT", type=Path, help="Write the mask that was made again, and its record.")
     parser.add_argument("--overwrite", action="store_true", help="Replace results of earlier runs. Inputs never are.")
     inputs.add_read_flags(parser)
@@ -41,6 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     from src_models.levelset.evolution import replay
 
     record = Record.read(arguments.record)
+    if record.task == "predict":
+        from src_models.cli import replay_predict
+
+        return replay_predict.run(arguments, record)
     if record.task not in ("evolve", TASK):
         what = {"fit": "it tells how weights were learned"}.get(record.task, f"its task is {record.task}")
         raise InputError("record-task", "This record is not of a level set run", what, "Choose the record of a mask.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -16,13 +17,14 @@ import torch
 from src_models.errors import FileError, InputError, SaveError
 from src_models.geometry import check_spacing
 from src_models.inference.export import Classes, Export, Targets
-from src_models.inference.memory import check_limit, foresee
+from src_models.inference.job import TASK
+from src_models.inference.memory import MemoryForecast, check_limit, foresee
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import Passes, choose_device
-from src_models.inference.predict import TASK, forecast_window, tiling_for
 from src_models.inference.prediction import PredictionProgress
-from src_models.inference.prepared import lay_out, uncropped
+from src_models.inference.prepared import Layout, lay_out, uncropped
 from src_models.inference.slabs import (
+    REACH,
     ArrayLike,
     SlabInput,
     SlabOutput,
@@ -31,7 +33,8 @@ from src_models.inference.slabs import (
     summarise,
     thickness_of,
 )
-from src_models.inference.sweep import Sweep, lay_windows
+from src_models.inference.sweep import Sweep, SweepReport
+from src_models.inference.tiling import forecast_window, lay_windows, mirrored_axes, tiling_for
 from src_models.preprocessing.normalisation import check_channels
 from src_models.preprocessing.prepare import Way
 from src_models.record import Record, Source, versions
@@ -96,107 +99,150 @@ def predict_chunked(
         One sentence each.
     """
     folds = (models,) if isinstance(models, Model) else tuple(models)
-    wanted = parameters or PredictionParameters()
-    card, shape = folds[0].card, tuple(source.shape)[-3:]
-    _check(source, spacing, folds, wanted)
+    job = _ChunkedJob(folds, source, tuple(spacing), parameters or PredictionParameters())
     if out.exists() and not overwrite:
         raise SaveError("save-exists", f"{out.name} was not saved", "it exists already", "Choose another name.")
-    began = time.perf_counter()
-    passes = Passes(folds, choose_device(wanted.device), mirror_axes=card.mirror_axes if wanted.mirror == "all" else ())
-    tiling, notes = tiling_for(wanted, passes, card.ndim)
-    whole = uncropped(shape, spacing, card.preprocessing)
-    along = whole.axis_order.index(0)
-    if card.ndim == 2 and along != 0:
-        raise InputError("chunked-axis", "This 2D model takes another axis slice by slice", "", "Transpose the array.")
-    layout = lay_out(whole, card, wanted.window, pad=tiling.halo is None, along=along)
-    classes = Classes(card.labels, card.head)
-    groups = lay_windows(layout, layout.patch, tiling)
-    forecast = foresee(
-        layout,
-        groups,
-        wanted,
-        channels=len(card.preprocessing.channels),
-        classes=classes.count,
-        extras=0,
-        label_bytes=classes.dtype.itemsize,
-        network_bytes=forecast_window(passes, layout, groups, card.ndim),
-        shape=shape,
-    )
-    # slabs in place of the whole: the prepared planes of one window, twice while it moves, and what they are made of
-    thick = layout.patch[0] / max(1, layout.padded[0])
-    slab = int((forecast.preparation + 2 * forecast.image) * min(1.0, 2 * thick + 32 / shape[0]))
-    forecast = replace(forecast, preparation=0, image=slab, results=0)
-    check_limit(forecast, wanted.max_memory)
+    return (yield from job.run(out))
 
-    thickness = thickness_of(source, shape)
-    work = summarise(source, thickness, card.preprocessing.crop_to_nonzero)
-    while True:
+
+class _ChunkedJob:
+    """One array and what was decided about it."""
+
+    def __init__(
+        self,
+        folds: tuple[Model, ...],
+        source: ArrayLike,
+        spacing: tuple[float, ...],
+        wanted: PredictionParameters,
+    ) -> None:
+        _check(source, spacing, folds, wanted)
+        self.folds, self.source, self.spacing, self.wanted = folds, source, spacing, wanted
+        self.card, self.shape = folds[0].card, tuple(source.shape)[-3:]
+        self.classes = Classes(self.card.labels, self.card.head)
+        axes, notes = mirrored_axes(wanted, self.card)
+        self.passes = Passes(folds, choose_device(wanted.device), mirror_axes=axes)
+        self.tiling, said = tiling_for(wanted, self.passes, self.card.ndim)
+        self.notes = notes + said
+        self.whole = uncropped(self.shape, spacing, self.card.preprocessing)
+        self.along = self.whole.axis_order.index(0)
+        if self.card.ndim == 2 and self.along != 0:
+            raise InputError(
+                "chunked-axis", "This 2D model takes another axis slice by slice", "", "Transpose the array."
+            )
+        self.thickness = min(self.shape[0], thickness_of(source, self.shape))
+        self.forecast = self._forecast()
+        check_limit(self.forecast, wanted.max_memory)
+
+    def run(self, out: Path) -> Generator[PredictionProgress, None, ChunkedPrediction]:
+        began = time.perf_counter()
+        summary = yield from self._look()
+        pre = fixed_normalisation(self.card.preprocessing, summary)
+        way = _cropped(self.whole, summary.box, pre, self.spacing)
+        layout = self._layout(way)
+        part = out.with_name(f".{uuid4().hex}.part")
         try:
-            share = next(work)
-        except StopIteration as end:
-            summary: Summary = end.value
-            break
-        message = f"Looking at the image. {forecast.sentence}"
-        values = {"peak_memory_gb": forecast.peak / 1e9}
-        yield PredictionProgress(phase="prepare", fraction=share, message=message, values=values)
-    pre = fixed_normalisation(card.preprocessing, summary)
-    way = _cropped(whole, summary.box, pre, spacing)
-    layout = lay_out(way, card, wanted.window, pad=tiling.halo is None, along=along)
-    part = out.with_name(f".{uuid4().hex}.part")
-    try:
-        target = _create(part, shape, min(thickness, shape[0]), classes, spacing)
-        output = SlabOutput(target, layout, min(thickness, shape[0]), classes.dtype)
-        sweep = Sweep(
-            SlabInput(source, way, layout, pre),
-            layout,
-            passes,
-            tiling,
-            Export(layout.maps, classes, Targets(output)),
-            wanted.skip,
-        )
-        for step in sweep.run():
-            notes += step.notes
-            yield PredictionProgress(
-                phase="predict",
-                fraction=step.tile / step.tiles,
-                message=f"Window {step.tile} of {step.tiles}",
-                notes=step.notes,
-                tile=step.tile,
-                tiles=step.tiles,
-                seconds_left=step.seconds_left,
-                slab=None if step.slab is None else tuple(n + layout.box[0].start for n in step.slab),  # type: ignore[arg-type]
+            target = _create(part, self.shape, self.thickness, self.classes, self.spacing)
+            output = SlabOutput(target, layout, self.thickness, self.classes.dtype)
+            sweep = Sweep(
+                SlabInput(self.source, way, layout, pre),
+                layout,
+                self.passes,
+                self.tiling,
+                Export(layout.maps, self.classes, Targets(output)),
+                "none" if self.tiling.halo is not None else self.wanted.skip,
             )
-        while output.first < shape[0]:
-            output.flush()
+            for step in sweep.run():
+                self.notes += step.notes
+                yield _report(step, layout)
+            output.finish()
+            if out.exists():
+                shutil.rmtree(out)
+            os.replace(part, out)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
         if not output.any:
-            notes.append(
-                f"No voxel was given a label; the largest probability of any label is {sweep.export.largest:.3g}."
+            largest = f"the largest probability of any label is {sweep.export.largest:.3g}."
+            self.notes.append(f"No voxel was given a label; {largest}")
+        record = self._record(sweep, time.perf_counter() - began)
+        return ChunkedPrediction(out, record, tuple(self.notes))
+
+    def _look(self) -> Generator[PredictionProgress, None, Summary]:
+        """The first pass over the image."""
+        work = summarise(self.source, self.thickness, self.card.preprocessing.crop_to_nonzero)
+        message = f"Looking at the image. {self.forecast.sentence}"
+        values = {"peak_memory_gb": self.forecast.peak / 1e9}
+        while True:
+            try:
+                share = next(work)
+            except StopIteration as end:
+                summary: Summary = end.value
+                return summary
+            yield PredictionProgress(
+                phase="prepare", fraction=share, message=message, values=values, notes=tuple(self.notes)
             )
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    record = Record(
-        task=TASK,
-        status="done",
-        parameters=wanted.model_dump(mode="json"),
-        inputs={"models": [{"name": m.card.name, "fold": m.card.fold, "sha256": m.card.sha256} for m in folds]},
-        # the content of an array larger than memory is not hashed: its shape and place have to do
-        source=Source(content_hash="", shape=tuple(source.shape), dtype=str(source.dtype), spacing=tuple(spacing)),
-        result={
-            "peak_memory_bytes": forecast.peak,
-            "windows": sweep.computed,
-            "skipped": sweep.skipped,
-            "rescues": sweep.rescues,
-        },
-        versions=versions("torch", "zarr"),
-        device=str(passes.device),
-        threads=torch.get_num_threads(),
-        duration_s=round(time.perf_counter() - began, 3),
-        notes=tuple(notes),
+
+    def _layout(self, way: Way) -> Layout:
+        return lay_out(way, self.card, self.wanted.window, pad=self.tiling.halo is None, along=self.along)
+
+    def _forecast(self) -> MemoryForecast:
+        """Of slabs in place of the whole: the planes of one window, twice while it moves, and what they are made of."""
+        layout = self._layout(self.whole)
+        groups = lay_windows(layout, layout.patch, self.tiling)
+        forecast = foresee(
+            layout,
+            groups,
+            self.wanted,
+            channels=len(self.card.preprocessing.channels),
+            classes=self.classes.count,
+            extras=0,
+            label_bytes=self.classes.dtype.itemsize,
+            network_bytes=forecast_window(self.passes, layout, groups, self.card.ndim),
+            shape=self.shape,
+        )
+        # splines are filtered in double precision, and reach beyond the slab
+        thick = (2 * layout.patch[0] + 2 * REACH) / max(1, min(layout.padded[0], self.shape[0]))
+        slab = int(2 * (forecast.preparation + forecast.image) * min(1.0, thick))
+        plane = math.prod(self.shape[1:])
+        reading = self.thickness * plane * (len(self.card.preprocessing.channels) * 17 + self.classes.dtype.itemsize)
+        return replace(forecast, preparation=0, image=slab + reading, results=0)
+
+    def _record(self, sweep: Sweep, seconds: float) -> Record:
+        source = self.source
+        return Record(
+            task=TASK,
+            status="done",
+            parameters=self.wanted.model_dump(mode="json"),
+            inputs={
+                "models": [{"name": m.card.name, "fold": m.card.fold, "sha256": m.card.sha256} for m in self.folds]
+            },
+            # the content of an array larger than memory is not hashed: its shape and place have to do
+            source=Source(content_hash="", shape=tuple(source.shape), dtype=str(source.dtype), spacing=self.spacing),
+            result={
+                "peak_memory_bytes": self.forecast.peak,
+                "windows": sweep.computed,
+                "skipped": sweep.skipped,
+                "rescues": sweep.rescues,
+            },
+            versions=versions("torch", "zarr"),
+            device=str(self.passes.device),
+            threads=torch.get_num_threads(),
+            duration_s=round(seconds, 3),
+            notes=tuple(self.notes),
+        )
+
+
+def _report(step: SweepReport, layout: Layout) -> PredictionProgress:
+    first = layout.box[0].start
+    return PredictionProgress(
+        phase="predict",
+        fraction=step.tile / step.tiles,
+        message=f"Window {step.tile} of {step.tiles}",
+        notes=step.notes,
+        tile=step.tile,
+        tiles=step.tiles,
+        seconds_left=step.seconds_left,
+        slab=None if step.slab is None else (step.slab[0] + first, step.slab[1] + first),
     )
-    return ChunkedPrediction(out, record, tuple(notes))
 
 
 def open_array(path: Path) -> tuple[Any, tuple[float, ...], bool]:
@@ -226,7 +272,7 @@ def open_array(path: Path) -> tuple[Any, tuple[float, ...], bool]:
             image = (attributes.get("ome") or attributes)["multiscales"][0]
             level = image["datasets"][0]
             found, scales = found[level["path"]], None
-            units = [_UNITS.get(axis.get("unit", ""), None) for axis in image["axes"]][-3:]
+            units = [_UNITS.get(axis.get("unit", "")) for axis in image["axes"]][-3:]
             for transform in level.get("coordinateTransformations", ()):
                 if transform["type"] == "scale" and all(units):
                     scales = [float(s) * u for s, u in zip(transform["scale"][-3:], units, strict=True) if u]
@@ -243,9 +289,7 @@ def open_array(path: Path) -> tuple[Any, tuple[float, ...], bool]:
     return found, tuple(float(h) for h in scales) if known and scales else (1.0, 1.0, 1.0), known
 
 
-def _check(
-    source: ArrayLike, spacing: Sequence[float], folds: Sequence[Model], wanted: PredictionParameters
-) -> None:
+def _check(source: ArrayLike, spacing: Sequence[float], folds: Sequence[Model], wanted: PredictionParameters) -> None:
     check_spacing(tuple(spacing), 3)
     if len(source.shape) not in (3, 4) or 0 in source.shape:
         raise InputError("chunked-axes", f"An array of shape {source.shape} is no volume", "", "Give (z, y, x).")

@@ -34,8 +34,9 @@ def results(
     """
     client, owner = _client(cluster)
     try:
-        from distributed import as_completed
+        import distributed
 
+        as_completed: Callable[[list[Any]], Iterator[Any]] = distributed.as_completed
         waiting = {client.submit(work, *arguments, pure=False): name for name, arguments in jobs.items()}
         for future in as_completed(list(waiting)):
             error = future.exception()
@@ -48,19 +49,20 @@ def results(
 
 def _client(cluster: str) -> tuple[Any, Any]:
     try:
-        from distributed import Client, LocalCluster
+        import distributed
     except ImportError as error:
         raise InputError(
             "cluster-missing", "Dask is not installed", "--cluster needs it", "Install it: pip install distributed."
         ) from error
+    library: Any = distributed  # it comes without types
     if cluster.isdigit():
         # processes, since one process computes with all its threads already; no page in a browser
-        owner = LocalCluster(
+        owner = library.LocalCluster(
             n_workers=int(cluster), threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
         )
-        return Client(owner), owner
+        return library.Client(owner), owner
     try:
-        return Client(cluster, timeout="10s"), None
+        return library.Client(cluster, timeout="10s"), None
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             "cluster-address", f"No scheduler answers at {cluster}", "", "Start one: dask scheduler."

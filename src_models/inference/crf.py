@@ -116,9 +116,7 @@ def _offsets(spacing: Sequence[float], width: float) -> list[tuple[tuple[int, ..
     return found
 
 
-def _pull(
-    pulled: Tensor, weights: Tensor, field: Tensor, values: Tensor, offset: tuple[int, ...], near: float
-) -> None:
+def _pull(pulled: Tensor, weights: Tensor, field: Tensor, values: Tensor, offset: tuple[int, ...], near: float) -> None:
     """Add what the neighbours at one offset say; a voxel at the border has fewer of them."""
     here, there = [], []
     for k, n in zip(offset, weights.shape, strict=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -50,6 +50,11 @@ class Classes:
         return len(self.labels)
 
     @property
+    def background(self) -> int:
+        """Channel of the background, of a softmax."""
+        return next((label.channel for label in self.labels if label.value == 0), 0)
+
+    @property
     def values(self) -> list[int]:
         """Number in the label image, by channel."""
         by_channel = sorted(self.labels, key=lambda label: label.channel)
@@ -66,13 +71,26 @@ class Classes:
         return np.min_scalar_type(max(self.values, default=0))
 
 
+class Planes(Protocol):
+    """What labels are written to: an array, or something that passes planes on."""
+
+    @property
+    def size(self) -> int:
+        """Voxels."""
+        ...
+
+    def __setitem__(self, plane: Any, values: Any) -> None:
+        """Take the labels of a plane."""
+        ...
+
+
 @dataclass
 class Targets:
     """Arrays of the image's grid that are filled; each axis order is that of the sweep.
 
     Attributes
     ----------
-    labels : ndarray of shape (planes, rows, columns)
+    labels : ndarray of shape (planes, rows, columns), or what takes its planes in order
         Of a type that holds the labels.
     probabilities : ndarray of shape (K, planes, rows, columns) or None
         float16.
@@ -82,7 +100,7 @@ class Targets:
         One per extra channel, float16.
     """
 
-    labels: NDArray[Any]
+    labels: Planes
     probabilities: NDArray[np.float16] | None = None
     entropy: NDArray[np.float16] | None = None
     extras: list[NDArray[np.float16]] = field(default_factory=list)
@@ -216,7 +234,8 @@ class Export:
             return
         logits = planes[: self._classes.count]
         if self._classes.head == "softmax":
-            logits = logits.log_softmax(0)[1:] if len(logits) > 1 else logits.log_softmax(0)
+            logits = logits.log_softmax(0)
+            logits[self._classes.background] = -math.inf
             self.largest = max(self.largest, float(logits.max().exp()))
         else:
             self.largest = max(self.largest, float(torch.sigmoid(logits.max())))

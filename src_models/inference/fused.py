@@ -7,6 +7,7 @@ bound by memory.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -110,15 +111,10 @@ class FusedPlanes:
         )
         return self._out
 
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-
     def _shared(self, count: int, work: Any) -> None:
         if self._pool is None:
             work(0, count)
             return
         cuts = np.linspace(0, count, self._threads + 1).astype(int)
-        for job in [self._pool.submit(work, int(a), int(b)) for a, b in zip(cuts, cuts[1:], strict=False)]:
+        for job in [self._pool.submit(work, int(a), int(b)) for a, b in pairwise(cuts)]:
             job.result()

@@ -91,7 +91,8 @@ class Passes:
         count = self.networks[0].num_classes
         if self.head == "sigmoid":
             return [-SURE] * count + [0.0] * self.extras
-        return [SURE] + [0.0] * (count - 1 + self.extras)
+        channel = next((label.channel for label in self._models[0].card.labels if label.value == 0), 0)
+        return [SURE * (k == channel) for k in range(count + self.extras)]
 
     def __call__(self, window: Tensor) -> Tensor:
         """Logits and extras of one window.
@@ -252,5 +253,3 @@ def free_memory(device: torch.device) -> None:
     """Give cached memory back."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-

@@ -60,7 +60,7 @@ class Layout:
         """The cropped part of an array (..., z, y, x) of the image in swept order; writes go through."""
         lead = array.ndim - 3
         turned = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
-        return turned[(..., *self.box)]
+        return turned[(slice(None),) * lead + self.box]
 
     def padded_input(self, array: NDArray[Any]) -> Tensor:
         """The prepared image, (C, ...) in the network's order, padded with 0 and in swept order."""

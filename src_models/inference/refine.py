@@ -1,8 +1,8 @@
 """The level set as the last step: every label goes on from the network's mask, with its probability as the speed.
 
-``u_t = F |Du| + curvature kappa |Du|`` with the region speed F = 2 p - 1 of the network's probability p: the front rests
-where p is one half, but for what curvature smooths. There is one front per label; where two end up on one voxel it goes
-to the one that lies deeper inside.
+``u_t = F |Du| + curvature kappa |Du|`` with the region speed F = 2 p - 1 of the network's probability p: the front
+rests where p is one half, but for what curvature smooths. There is one front per label; where two end up on one voxel
+it goes to the one that lies deeper inside.
 """
 
 from __future__ import annotations

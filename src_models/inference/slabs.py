@@ -209,7 +209,7 @@ class SlabInput:
         order = 0 if self._way.axis_there == self._along else self._pre.order_image
         places = centres(count, size)[low:high]
         wanted, weights = _taps(places, count, size, order, low, high)
-        planes = self._normal(wanted, box)
+        planes: NDArray[Any] = self._normal(wanted, box)
         alone = self._way.axis_there == self._along
         low_high = self._low, self._high
         if alone:
@@ -222,7 +222,7 @@ class SlabInput:
                 planes = along_axis(planes, axis + 1, target, own)
         if weights is not None:
             if order > 1:
-                planes = ndimage.spline_filter1d(planes, order, axis=1, mode="mirror", output=np.float64)
+                planes = ndimage.spline_filter1d(planes, 3, axis=1, mode="mirror", output=np.float64)
             planes = np.tensordot(weights, planes, axes=([1], [1])).swapaxes(0, 1)
         if self._pre.order_image > 1:
             planes = np.clip(planes, *low_high)
@@ -304,6 +304,11 @@ class SlabOutput:
         self._buffer[(place - self.first, *self._rows)] = values.T if self._turned else values
         self.any = self.any or bool(values.any())
 
+    def finish(self) -> None:
+        """Write all that is left; planes that were cropped away are background."""
+        while self.first < self._target.shape[0]:
+            self.flush()
+
     def flush(self) -> None:
         """Write the chunk that is gathered; its place moves on."""
         stop = min(self.first + self._chunk, self._target.shape[0])
@@ -315,9 +320,9 @@ class SlabOutput:
 
 def thickness_of(source: ArrayLike, spatial: Sequence[int]) -> int:
     """Planes that are read at a time: those of a chunk, or about 64 MB."""
-    chunks = getattr(source, "chunks", None)
+    chunks: Any = getattr(source, "chunks", None)
     if chunks is not None:
         one = chunks[-3]
-        return int(one if isinstance(one, int) else max(one))
+        return int(one) if isinstance(one, int) else int(max(one))
     plane = int(np.prod(spatial[1:])) * np.dtype(source.dtype).itemsize
     return max(1, 64 * 2**20 // max(1, plane))

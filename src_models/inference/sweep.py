@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,21 +15,12 @@ from src_models.inference.export import Export
 from src_models.inference.passes import Passes, free_memory, out_of_memory
 from src_models.inference.prepared import Layout
 from src_models.inference.ring import Ring
-from src_models.inference.windows import Window, exact, gaussian, overlapping
+from src_models.inference.tiling import Tiling, lay_windows
+from src_models.inference.windows import Window, gaussian
 from src_models.networks.network import softmax_or_sigmoid
 
 SMALLEST = 16
 """Voxels along the longest side of a window below which it is not halved any more."""
-BODY_HU = -500.0
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How windows are laid: with a Gaussian and a step, or exactly, with the reach of the network as halo."""
-
-    step: float = 0.5
-    halo: tuple[tuple[int, int], ...] | None = None
-    stride: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,13 +34,21 @@ class SweepReport:
     notes: tuple[str, ...] = ()
 
 
+class Windowed(Protocol):
+    """A tensor (C, *padded), or what gives its windows."""
+
+    def __getitem__(self, key: Any) -> Tensor:
+        """A window, (C, ...)."""
+        ...
+
+
 @dataclass
 class Sweep:
     """The windows of one image through the networks.
 
     Parameters
     ----------
-    data : Tensor of shape (C, *padded)
+    data : Tensor of shape (C, *padded), or what gives its windows
         Prepared image, in swept order.
     layout : Layout
         Where it lies.
@@ -64,7 +64,7 @@ class Sweep:
         Normalised value of the body's limit, for ``skip="body"``.
     """
 
-    data: Tensor
+    data: Windowed
     layout: Layout
     passes: Passes
     tiling: Tiling
@@ -122,6 +122,8 @@ class Sweep:
             note = f"Memory ran out: the window is halved to {size} voxels{same}."
         elif device.type != "cpu":
             self.passes.to(torch.device("cpu"))
+            # half precision is for the card: many a processor is far slower in it
+            self.passes.precision = torch.float32
             self.patch = self.layout.patch
             note = "Memory of the graphics card ran out with the smallest window: the processor goes on."
         else:
@@ -213,21 +215,3 @@ class Sweep:
                     shares.append(softmax_or_sigmoid(logits[(None, slice(None), *there)], self.passes.head))
                 self.seam = float((shares[0] - shares[1]).abs().mean())
         self._neighbour = (window, values[: self.passes.networks[0].num_classes].clone())
-
-
-def lay_windows(layout: Layout, patch: Sequence[int], tiling: Tiling) -> list[list[Window]]:
-    """The windows of an image, in groups that share their place along the swept axis."""
-    size = [min(p, n) for p, n in zip(patch, layout.padded, strict=True)]
-    if tiling.halo is None:
-        return overlapping(layout.padded, size, tiling.step)
-    order = layout.network_order
-    back = [order.index(axis) for axis in range(3)]
-    lead = 3 - len(tiling.halo)
-    halo = (((0, 0),) * lead + tiling.halo)
-    stride = (1,) * lead + tuple(tiling.stride)
-    return exact(layout.padded, size, [halo[axis] for axis in back], [stride[axis] for axis in back])
-
-
-def body_limit(mean: float, std: float) -> float:
-    """What -500 HU becomes under the ct normalisation."""
-    return (BODY_HU - mean) / max(std, 1e-8)

@@ -37,9 +37,7 @@ class Window:
     @property
     def inner(self) -> tuple[slice, ...]:
         """`write` counted from the start of `read`."""
-        return tuple(
-            slice(w.start - r.start, w.stop - r.start) for r, w in zip(self.read, self.write, strict=True)
-        )
+        return tuple(slice(w.start - r.start, w.stop - r.start) for r, w in zip(self.read, self.write, strict=True))
 
 
 def positions(size: int, patch: int, step: float) -> list[int]:
@@ -52,7 +50,8 @@ def positions(size: int, patch: int, step: float) -> list[int]:
     step : float
         Share of the window, in (0, 1].
     """
-    count = math.ceil((size - patch) / (patch * step)) + 1
+    # a plane of a 2D network has no half: windows are a voxel apart at least
+    count = math.ceil((size - patch) / max(patch * step, 1)) + 1
     if count == 1:
         return [0]
     apart = (size - patch) / (count - 1)

@@ -198,9 +198,7 @@ def test_the_flags_of_mirror_and_tile_take_numbers(tmp_path: Path) -> None:
     assert used.post == "largest"
 
 
-def test_dry_run_says_what_it_would_take_and_writes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights, image = stored(tmp_path / "w", 3), scan(tmp_path / "mr.nii.gz", LPS)
 
     arguments = ["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out")]
@@ -277,3 +275,34 @@ def test_a_folder_on_two_workers(tmp_path: Path) -> None:
             np.asarray(Image.open(tmp_path / "cluster" / f"{name}.png")),
             np.asarray(Image.open(tmp_path / "alone" / f"{name}.png")),
         )
+
+
+def test_replay_makes_the_same_labels_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, image = stored(tmp_path / "w", 3), scan(tmp_path / "mr.nii.gz", LPS)
+    arguments = ["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--step", "0.7", "--post", "largest"]) == 0
+    record = tmp_path / "out" / "mr.lsnet.json"
+
+    assert main(["replay", str(record), "--out", str(tmp_path / "again.nii.gz")]) == 0
+    assert "bit for bit" in capsys.readouterr().out
+    np.testing.assert_array_equal(
+        read_segmentation(tmp_path / "again.nii.gz").labels, read_segmentation(tmp_path / "out" / "mr.nii.gz").labels
+    )
+
+    other = scan(tmp_path / "other.nii.gz", LPS, seed=8)
+    assert main(["replay", str(record), "--source", str(other)]) == 3
+    assert "not the one of the record" in capsys.readouterr().err
+    content = json.loads(record.read_text())
+    content["parameters"]["step"] = 0.4
+    record.write_text(json.dumps(content))
+    assert main(["replay", str(record)]) == 1
+
+
+def test_replay_of_a_series(tmp_path: Path) -> None:
+    weights = stored(tmp_path / "w", 3)
+    image = nib.Nifti1Image(RNG.integers(0, 99, (16, 16, 8, 2)).astype(np.int16), LPS)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "t.nii.gz")
+    assert main(["predict", str(tmp_path / "t.nii.gz"), "--weights", str(weights), "--out", str(tmp_path / "o")]) == 0
+
+    assert main(["replay", str(tmp_path / "o" / "t.lsnet.json")]) == 0

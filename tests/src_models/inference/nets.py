@@ -26,6 +26,7 @@ class Pointwise(Network):
     def __init__(self, classes: int, ndim: int, function: Callable[[Tensor], Tensor], channels: int = 1) -> None:
         super().__init__(channels, classes, ndim, NetworkOptions())
         self.function = function
+        self.unused = nn.Parameter(torch.zeros(1))  # a network has weights
 
     def compute(self, x: Tensor) -> NetOutput:
         return NetOutput(self.function(x))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tests.src_models.inference.nets import Pointwise, model, run, stacked
 from skimage.transform import resize
 
 from src_models.errors import InputError
 from src_models.inference.parameters import PredictionParameters
+from src_models.inference.passes import choose_precision
 from src_models.inference.predict import predict, predict_series
 from src_models.networks.zoo import build
 from src_models.progress import finish
 from src_models.weights.card import Label
+from tests.src_models.inference.nets import Pointwise, model, run, stacked
 
 RNG = np.random.default_rng(5)
 
@@ -109,8 +113,10 @@ def test_a_2d_network_takes_a_volume_slice_by_slice() -> None:
     volume = RNG.normal(size=(4, 30, 28)).astype(np.float32)
     one = model(net, (16, 16), spacing=(1.2, 1.2))
 
-    together = run(one, volume, (5.0, 1.0, 1.0)).labels
+    done = run(one, volume, (5.0, 1.0, 1.0))
+    together = done.labels
 
+    assert done.record.result["windows"] == 4 * run(one, volume[0], (1.0, 1.0)).record.result["windows"]
     for z, each in enumerate(volume):
         np.testing.assert_array_equal(together[z], run(one, each, (1.0, 1.0)).labels)
 
@@ -310,3 +316,57 @@ def test_the_record_says_which_model() -> None:
 
     assert record.inputs["models"][0]["sha256"] == "ab" * 32
     assert record.source is not None
+
+
+def test_attention_maps_are_those_of_the_network() -> None:
+    """One window over the whole image: the map of each level, brought to the image's grid by linear interpolation."""
+    torch.manual_seed(6)
+    net = build("attention-unet", 1, 2, 2).eval()
+    image = RNG.normal(size=(64, 64)).astype(np.float32)
+
+    result = run(model(net, (64, 64)), image, (1.0, 1.0), attention=True)
+
+    with torch.inference_mode():
+        maps = net.forward_full(torch.from_numpy(image)[None, None]).attention
+    assert set(result.attention) == set(maps)
+    for level, each in maps.items():
+        wanted = torch.nn.functional.interpolate(each, size=(64, 64), mode="bilinear")[0, 0].numpy()
+        np.testing.assert_allclose(result.attention[level], wanted, atol=2e-3)
+
+
+def test_half_precision_on_a_processor_is_used_only_where_it_is_faster() -> None:
+    cpu = torch.device("cpu")
+
+    def slow_in(kind: torch.dtype) -> Callable[[torch.dtype], None]:
+        return lambda wanted: time.sleep(0.02 if wanted == kind else 0.0)
+
+    assert choose_precision("bf16", cpu, slow_in(torch.bfloat16)) == torch.float32
+    assert choose_precision("bf16", cpu, slow_in(torch.float32)) == torch.bfloat16
+    assert choose_precision("auto", cpu, slow_in(torch.float32)) == torch.float32
+
+
+def test_two_predictions_at_once_do_not_disturb_each_other() -> None:
+    torch.manual_seed(7)
+    one = model(build("unet", 1, 3, 2, base_width=4, depth=2), (16, 16))
+    images = [RNG.normal(size=(40, 44)).astype(np.float32) for _ in range(4)]
+    alone = [run(one, image, (1.0, 1.0)).labels for image in images]
+
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda image: run(one, image, (1.0, 1.0)).labels, images))
+
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_background_may_be_any_channel() -> None:
+    """What lies outside the crop, or is skipped, is the label 0 wherever it stands in the logits."""
+    labels = (Label(name="organ", value=5, channel=0), Label(name="background", value=0, channel=1))
+    image = np.zeros((16, 64), np.float32)
+    image[:, :10] = RNG.normal(size=(16, 10))
+    net = Pointwise(2, 2, stacked(lambda x: 0 * x + 2, lambda x: 0 * x))
+
+    result = run(model(net, (16, 16), labels=labels), image, (1.0, 1.0), probabilities=True)
+
+    assert (result.labels[:, :16] == 5).all()
+    assert not result.labels[:, 24:].any()
+    np.testing.assert_allclose(result.probabilities[1][:, 32:], 1, atol=1e-3)

@@ -19,7 +19,8 @@ from src_models.inference.passes import Passes
 from src_models.inference.predict import predict
 from src_models.inference.prepared import lay_out, uncropped
 from src_models.inference.ring import Ring
-from src_models.inference.sweep import Sweep, Tiling
+from src_models.inference.sweep import Sweep
+from src_models.inference.tiling import Tiling
 from src_models.networks.zoo import build
 from src_models.weights.card import Label
 from src_models.weights.model import Model
@@ -92,9 +93,7 @@ def test_exact_tiles_of_a_unet_with_batch_norm() -> None:
 
     labels = run(one, image, (1.0, 1.0), tile="exact", probabilities=True)
 
-    np.testing.assert_allclose(
-        labels.probabilities, torch.softmax(torch.from_numpy(whole), 0), atol=1e-3
-    )
+    np.testing.assert_allclose(labels.probabilities, torch.softmax(torch.from_numpy(whole), 0), atol=1e-3)
     assert (labels.labels == whole.argmax(0)).mean() > 0.9999
 
 
