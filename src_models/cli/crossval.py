@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = options.make_plan(arguments, data)
     if arguments.plan_only:
         return write_plan(arguments, plan)
+    options.tell_cost(arguments, plan)
     result = drive(_work(arguments, plan, data), json_lines=arguments.json)
     if result is None:
         tell_stopped(arguments)

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if fold == 0 and not plan.folds:
         options.tell(arguments, "There are too few patients for folds: all are trained on, and none is unseen.")
         fold = "all"
+    options.tell_cost(arguments, plan)
     work = train(
         plan,
         data,

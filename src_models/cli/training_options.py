@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src_models.cli import report
-from src_models.errors import FileError, InputError
+from src_models.errors import DeviceError, FileError, InputError
 
 if TYPE_CHECKING:
     from src_models.training.case import DataSet
@@ -276,6 +276,45 @@ def _check_network(plan: TrainingPlan, number: int) -> None:
     if network.ndim != len(chosen.patch):
         raise InputError(
             "plan-patch", f"A {network.ndim}D network takes a patch of {network.ndim} numbers", "", "Correct --patch."
+        )
+
+
+def tell_cost(arguments: argparse.Namespace, plan: TrainingPlan) -> None:
+    """Say what a step of the plan needs, before it is begun.
+
+    Raises
+    ------
+    DeviceError
+        Where the memory of this computer is too small for it.
+    """
+    import psutil
+    import torch
+
+    from src_models.networks.forecast import forecast
+    from src_models.networks.zoo import from_config
+
+    chosen = plan.configuration(arguments.config)
+    with torch.device("meta"):
+        network = from_config(chosen.network)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    precision: Any = "fp32" if arguments.precision == "auto" else arguments.precision
+    need = forecast(
+        network,
+        chosen.patch,
+        mode="train",
+        batch=-(-chosen.batch // world),
+        optimiser=plan.optimiser.name,
+        precision=precision,
+        device="cpu" if arguments.device == "cpu" else "cuda",
+    )
+    tell(arguments, f"A step takes about {need.peak_bytes / 1e9:.2f} GB and {need.flops / 1e9:.0f} GFLOP.")
+    free = psutil.virtual_memory().available
+    if arguments.device == "cpu" and need.peak_bytes > free:
+        raise DeviceError(
+            "memory-forecast",
+            f"This training needs about {need.peak_bytes / 1e9:.1f} GB",
+            f"{free / 1e9:.1f} GB are free",
+            "Lower --batch or --patch.",
         )
 
 

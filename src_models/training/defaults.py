@@ -77,27 +77,11 @@ def default_plan(
             "plan-ndim", "A 3D network takes volumes", f"the images have {own} axes", "Train a 2D network."
         )
     paper = protocol == "paper"
-    size = tuple(patch) if patch else default_patch(shapes, dims)
-    if len(size) != dims:
-        raise InputError("plan-patch", f"The patch has {len(size)} axes, not {dims}", "", "Give one number per axis.")
     folds: tuple[dict[str, tuple[str, ...]], ...] = ()
     if len(set(data.groups.values())) >= 5:
         folds = tuple(fold.as_dict() for fold in make_folds(data.groups, split=split))
     count = batch or (4 if paper else BATCH[dims])
-    chosen = Configuration(
-        name="2d" if dims == 2 else "3d_fullres",
-        preprocessing=Preprocessing(
-            channels=tuple(Channel(name=name, normalisation=_without_statistics(name)) for name in data.channels),
-            unit="px",
-            crop_to_nonzero=False,
-            keep_slice_distance=dims < own,
-        ),
-        network=network_config(data, net, dims, options),
-        patch=size,
-        batch=count,
-        batch_dice=dims == 2 and not paper,
-        median_shape=tuple(int(n) for n in np.median(shapes, 0)),
-    )
+    chosen = _configuration(data, shapes, dims, network_config(data, net, dims, options), patch, count)
     slices = sum(shape[0] if dims < own else 1 for shape in shapes) * (4 if folds else 5) // 5
     return TrainingPlan(
         data_name=data.about.name or data.name,
@@ -106,7 +90,7 @@ def default_plan(
         head=data.head,
         ignore_label=data.ignore_label,
         folds=folds,
-        configurations=(chosen,),
+        configurations=(chosen.model_copy(update={"batch_dice": dims == 2 and not paper}),),
         loss="dice-paper" if paper else "dice_ce",
         deep_supervision=False,
         optimiser=PAPER if paper else recommended("adamw"),
@@ -115,6 +99,32 @@ def default_plan(
         iterations=iterations or max(-(-slices // count), 1),
         sampling="in_turn" if paper else "random",
         foreground=0.0 if paper else 0.33,
+    )
+
+
+def _configuration(
+    data: DataSet,
+    shapes: Sequence[tuple[int, ...]],
+    ndim: int,
+    network: dict[str, Any],
+    patch: Sequence[int] | None,
+    batch: int,
+) -> Configuration:
+    size = tuple(patch) if patch else default_patch(shapes, ndim)
+    if len(size) != ndim:
+        raise InputError("plan-patch", f"The patch has {len(size)} axes, not {ndim}", "", "Give one number per axis.")
+    return Configuration(
+        name="2d" if ndim == 2 else "3d_fullres",
+        preprocessing=Preprocessing(
+            channels=tuple(Channel(name=name, normalisation=_without_statistics(name)) for name in data.channels),
+            unit="px",
+            crop_to_nonzero=False,
+            keep_slice_distance=ndim < len(shapes[0]),
+        ),
+        network=network,
+        patch=size,
+        batch=batch,
+        median_shape=tuple(int(n) for n in np.median(shapes, 0)),
     )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from src_models.errors import InputError
+from src_models.networks.network import Network
 from src_models.progress import Progress
 from src_models.training.augmentation import Augmenter
 from src_models.training.case import Case, DataSet
@@ -160,55 +162,71 @@ def train(
     """
     settings = settings or RunSettings()
     chosen = plan.configuration(configuration)
-    data = cases if isinstance(cases, DataSet) else None
     given = {case.id: case for case in (cases.cases if isinstance(cases, DataSet) else cases)}
     sides = fold_of(plan, fold, given)
-    if chosen.previous is not None:
+    network = _network(chosen, seed, settings)
+    aux_unused = not plan.deep_supervision and bool(getattr(network.options, "deep_supervision", False))
+    devices = open_devices(settings.device, settings.precision, unused_parts=aux_unused)
+    identity = {
+        "fold": fold,
+        "configuration": chosen.name,
+        "cases": [list(sides[0]), list(sides[1])],
+        "patients": len({given[name].group for name in sides[0]}),
+    }
+    with ExitStack() as stack:
+        if devices.rank == 0:
+            stack.enter_context(taken(out, resume=settings.resume))
+        devices.wait()
+        trainer = Trainer(plan, chosen, devices, network, seed, identity)
+        if settings.resume and (out / CURRENT).exists():
+            trainer.restore(out / CURRENT)
+        if devices.rank == 0:
+            write_text(out / PLAN, plan.model_dump_json(indent=1))
+            write_log(out, trainer.position.history)
+        training, left_out = ([given[name] for name in side] for side in sides)
+        prepared = yield from prepare(plan, chosen, training, left_out, settings.cache)
+        about = cases.about if isinstance(cases, DataSet) else TrainingData()
+        groups = {case.id: case.group for case in given.values()}
+        return (yield from _to_the_end(_Run(trainer, prepared, out, settings), groups, fold, about))
+
+
+def _network(configuration: Configuration, seed: int, settings: RunSettings) -> Network:
+    """Fresh, or begun with a model."""
+    if configuration.previous is not None:
         raise InputError(
             "training-cascade",
-            f"{chosen.name} needs the results of {chosen.previous} as input",
+            f"{configuration.name} needs the results of {configuration.previous} as input",
             "this version does not train it",
             "Choose --config 3d_fullres.",
         )
-    network = fresh_network(chosen, seed)
+    network = fresh_network(configuration, seed)
     if settings.init_from is not None:
         from src_models.training.starting import start_from
 
         start_from(network, settings.init_from)
-    aux_unused = not plan.deep_supervision and bool(getattr(network.options, "deep_supervision", False))
-    devices = open_devices(settings.device, settings.precision, unused_parts=aux_unused)
-    with ExitStack() as stack:
-        if devices.rank == 0:
-            stack.enter_context(taken(out, resume=settings.resume))
-            write_text(out / PLAN, plan.model_dump_json(indent=1))
-        devices.wait()
-        training, left_out = ([given[name] for name in side] for side in sides)
-        prepared = yield from prepare(plan, chosen, training, left_out, settings.cache)
-        identity = {
-            "fold": fold,
-            "configuration": chosen.name,
-            "cases": [list(sides[0]), list(sides[1])],
-            "patients": len({given[k].group for k in sides[0]}),
-        }
-        trainer = Trainer(plan, chosen, devices, network, seed, identity)
-        if settings.resume and (out / CURRENT).exists():
-            trainer.restore(out / CURRENT)
-            if devices.rank == 0:
-                write_log(out, trainer.position.history)
-        if devices.device.type == "cuda":
-            yield Progress(phase="train", message="The training begins", notes=(NOT_EXACT,))
-        run = _Run(trainer, prepared, out, settings)
-        about = data.about if data is not None else TrainingData()
-        groups = {case.id: case.group for case in given.values()}
-        try:
-            yield from run.steps()
-        except GeneratorExit:
-            if devices.rank == 0:
-                trainer.save(out)
-                for _ in finish_training(trainer, (), groups, out, fold, about):
-                    pass
-            raise
-        return (yield from finish_training(trainer, prepared.validation, groups, out, fold, about))
+    return network
+
+
+def _to_the_end(
+    run: _Run, groups: dict[str, str], fold: int | Literal["all"], about: TrainingData
+) -> Generator[Progress, None, TrainingResult]:
+    """All steps and the model; where it is closed, a checkpoint and the model so far."""
+    trainer = run.trainer
+    finish = partial(finish_training, trainer, groups=groups, out=run.out, fold=fold, about=about)
+    if trainer.devices.device.type == "cuda":
+        yield Progress(phase="train", message="The training begins", notes=(NOT_EXACT,))
+    done = False
+    try:
+        yield from run.steps()
+        done = True
+        return (yield from finish(validation=run.prepared.validation))
+    except GeneratorExit:
+        if trainer.devices.rank == 0:
+            if not done:
+                trainer.save(run.out)
+            for _ in finish(validation=()):
+                pass
+        raise
 
 
 def fold_of(

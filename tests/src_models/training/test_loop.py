@@ -96,6 +96,16 @@ def test_the_callers_random_numbers_stay_as_they_were(tmp_path):
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
 
 
+def test_dropout_is_of_the_seed_and_not_of_the_caller(tmp_path):
+    data = discs(2)
+    plan = tiny_plan(data, options={"depth": 1, "base_width": 4, "dropout": 0.5})
+    hashes = set()
+    for caller in (1, 2):
+        torch.manual_seed(caller)
+        hashes.add(finish(train(plan, data, tmp_path / str(caller), fold="all", settings=CPU)).card.sha256)
+    assert len(hashes) == 1
+
+
 def test_stopping_leaves_a_checkpoint_and_a_model_and_going_on_is_exact(tmp_path):
     data = discs(3)
     plan = tiny_plan(data)
@@ -327,3 +337,37 @@ def test_every_network_takes_two_steps(tmp_path, net):
     losses = [p.values["step_loss"] for p in seen if isinstance(p, TrainingProgress) and "step_loss" in p.values]
     assert len(losses) == 2
     assert np.isfinite(losses).all()
+
+
+def test_a_refused_resume_leaves_everything_as_it_was(tmp_path):
+    data = discs(2)
+    plan = tiny_plan(data, epochs=1, iterations=1)
+    finish(train(plan, data, tmp_path / "run", fold="all", settings=CPU))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    resumed = replace(CPU, resume=True)
+    with pytest.raises(FileError):
+        finish(train(plan.model_copy(update={"epochs": 7}), data, tmp_path / "run", fold="all", settings=resumed))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_stopping_the_last_validation_leaves_a_model(tmp_path):
+    data = discs(10, patients=5)
+    plan = tiny_plan(data)
+    work = train(plan, data, tmp_path / "run", settings=CPU)
+    while next(work).message[:10] != "Whole case":
+        pass
+    work.close()
+    stopped = store.load(tmp_path / "run" / "model.safetensors").card
+    assert stopped.metrics == ()
+    result = finish(train(plan, data, tmp_path / "run", settings=replace(CPU, resume=True)))
+    assert result.card.sha256 == stopped.sha256
+    assert len(result.cases) == 2
+
+
+def test_the_cascade_is_refused_in_one_sentence(tmp_path):
+    data = discs(2)
+    plan = tiny_plan(data)
+    later = plan.configuration().model_copy(update={"name": "3d_cascade_fullres", "previous": "3d_lowres"})
+    plan = plan.model_copy(update={"configurations": (later,)})
+    with pytest.raises(InputError, match="needs the results of 3d_lowres"):
+        next(train(plan, data, tmp_path / "run", fold="all", settings=CPU))
