@@ -323,6 +323,6 @@ def thickness_of(source: ArrayLike, spatial: Sequence[int]) -> int:
     chunks: Any = getattr(source, "chunks", None)
     if chunks is not None:
         one = chunks[-3]
-        return int(one) if isinstance(one, int) else int(max(one))
+        return one if isinstance(one, int) else max(int(part) for part in one)
     plane = int(np.prod(spatial[1:])) * np.dtype(source.dtype).itemsize
     return max(1, 64 * 2**20 // max(1, plane))
