@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--features", default="32,64,128,256,320", help="Of nnU-Net's stages.")
     parser.add_argument("--patch", default="32,96,96")
     parser.add_argument("--step", type=float, default=0.5)
-    parser.add_argument("--training", type=int, default=30, help="Steps that give labels structure before timing.")
+    parser.add_argument("--training", type=int, default=200, help="Steps that give labels structure before timing.")
     parser.add_argument("--write", action="store_true", help=f"Write {RESULTS.name}.")
     parser.add_argument(
         "--sizes", action="store_true", help="Only: 2, 8 and 32 classes, small and large, beside MONAI."

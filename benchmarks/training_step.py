@@ -116,9 +116,7 @@ def monai_steps(plan: Any, training: Any, arguments: argparse.Namespace) -> Iter
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=plan.optimiser.rate, weight_decay=plan.optimiser.weight_decay
     )
-    loss = DiceCELoss(
-        include_background=False, to_onehot_y=True, softmax=True, batch=chosen.batch_dice
-    )
+    loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=chosen.batch_dice)
     for batch in loader:
         image, label = batch["image"].to(arguments.device), batch["label"].to(arguments.device)
         optimiser.zero_grad()

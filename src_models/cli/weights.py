@@ -13,6 +13,7 @@ from src_models.errors import FileError, InputError
 from src_models.progress import finish
 from src_models.weights.card import ModelCard
 from src_models.weights.listing import Entry, available, find, models_folder
+from src_models.weights.manifest import Manifest, read_manifest
 
 _EPILOG = """\
 examples:
@@ -56,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--to", choices=("folder", "bundle"), default="folder", help="Default: folder.")
     export.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="Where to; made where it is missing.")
     export.add_argument("--overwrite", action="store_true", help="Replace files of an earlier export.")
+    for name in ("list", "get"):
+        parts[name].add_argument(
+            "--manifest", metavar="FILE", type=Path, help="A list of models to download, in place of the program's."
+        )
     get = parts["get"]
     get.add_argument("--url", metavar="URL", help="Another address of the file, or a mirror, with / at its end.")
     get.add_argument("--proxy", metavar="URL", help="A proxy. Default: that of the system.")
@@ -85,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    entries = available(arguments.folder)
+    entries = available(arguments.folder, manifest=_manifest(arguments))
     if arguments.json:
         report.write_json([_plain(entry) for entry in entries])
         return 0
@@ -98,6 +103,10 @@ def _list(arguments: argparse.Namespace) -> int:
         report.say(*("  ".join([*(row[k].ljust(widths[k]) for k in range(4)), row[4]]).rstrip() for row in rows))
     report.say(*(f"Note: {entry.problem}" for entry in entries if entry.problem))
     return 0
+
+
+def _manifest(arguments: argparse.Namespace) -> Manifest | None:
+    return None if arguments.manifest is None else read_manifest(arguments.manifest)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -114,7 +123,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _get(arguments: argparse.Namespace) -> int:
     from src_models.weights.download import download, offer_named
 
-    offer = offer_named(arguments.name)
+    offer = offer_named(arguments.name, _manifest(arguments))
     work = download(offer, arguments.folder, url=arguments.url, proxy=arguments.proxy, offline=arguments.offline)
     with report.watch_job(arguments.json, f"downloading {offer.name}", "download") as show:
         entry = finish(work, show)

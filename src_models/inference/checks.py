@@ -96,22 +96,23 @@ def warnings_for(
 
 def _of_the_geometry(card: ModelCard, shape: Sequence[int], spacing: Sequence[float], unit: str) -> list[str]:
     said = []
-    target, ndim = card.preprocessing.spacing, len(spacing)
+    suited = card.for_unit(unit).preprocessing
+    target, ndim = suited.spacing, len(spacing)
     if card.ndim == 3 and (ndim == 2 or 1 in shape):
         said.append("The model is 3D and the image one slice: it is repeated to the size of a window by padding.")
-    if target is None:
-        return said
-    if unit != card.preprocessing.unit:
+    if unit != suited.unit and card.preprocessing.spacing is not None:
         said.append(
             f"Voxel sizes of the image are in {unit}, those of the model in {card.preprocessing.unit}: "
             "the size of structures cannot be matched."
         )
+    if target is None:
+        return said
     if ndim > len(target):
         # a 2D network on a volume: the distance of slices does not matter to it
         through = (card.preprocessing.axis_order or (0,))[0]
         spacing = [h for axis, h in enumerate(spacing) if axis != through]
     apart = [max(h / t, t / h) for h, t in zip(spacing[::-1], target[::-1], strict=False)]
-    if max(apart) > FAR and not card.preprocessing.keep_slice_distance:
+    if max(apart) > FAR and not suited.keep_slice_distance:
         mine, theirs = (" x ".join(f"{h:.3g}" for h in sizes) for sizes in (spacing, target))
         said.append(f"Voxels are {mine} {unit}, the model was trained on {theirs}: more than a factor {FAR:g} apart.")
     return said

@@ -117,7 +117,7 @@ class _ChunkedJob:
     ) -> None:
         _check(source, spacing, folds, wanted)
         self.folds, self.source, self.spacing, self.wanted = folds, source, spacing, wanted
-        self.card, self.shape = folds[0].card, tuple(source.shape)[-3:]
+        self.card, self.shape = folds[0].card.for_unit("mm"), tuple(source.shape)[-3:]
         self.classes = Classes(self.card.labels, self.card.head)
         axes, notes = mirrored_axes(wanted, self.card)
         self.passes = Passes(folds, choose_device(wanted.device), mirror_axes=axes)

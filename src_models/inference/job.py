@@ -66,14 +66,14 @@ class Job:
     ) -> None:
         if not models:
             raise InputError("models-none", "No model was given", "", "Choose one.")
-        self.models, self.card, self.parameters = models, models[0].card, parameters
+        self.models, self.card, self.parameters = models, models[0].card.for_unit(unit), parameters
         self.spatial = len(spacing)
         image = np.asarray(image)
         check_spacing(spacing, self.spatial)
         self.image = image
         channels = as_channels(image, self.card, self.spatial)
         self.notes = warnings_for(
-            self.card, channels.shape[1:], spacing, image=channels, unit=unit, value_unit=value_unit
+            models[0].card, channels.shape[1:], spacing, image=channels, unit=unit, value_unit=value_unit
         )
         self.own_spacing = spacing
         if self.spatial == 2 and self.card.ndim == 3:

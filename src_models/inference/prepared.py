@@ -139,6 +139,6 @@ def uncropped(shape: Sequence[int], spacing: Sequence[float], preprocessing: Pre
     turned = tuple(shape[axis] for axis in order)
     own = tuple(float(spacing[axis]) for axis in order)
     target = target_spacing(preprocessing, own, order)
-    resampled = new_shape(turned, own, target) if preprocessing.unit == "mm" else turned
+    resampled = turned if preprocessing.spacing is None else new_shape(turned, own, target)
     box = tuple(slice(0, n) for n in turned)
     return Way(tuple(shape), tuple(spacing), order, box, turned, resampled, own, target)

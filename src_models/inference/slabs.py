@@ -322,7 +322,7 @@ def thickness_of(source: ArrayLike, spatial: Sequence[int]) -> int:
     """Planes that are read at a time: those of a chunk, or about 64 MB."""
     chunks: Any = getattr(source, "chunks", None)
     if chunks is not None:
-        one = chunks[-3]
-        return int(one) if isinstance(one, int) else int(max(one))
+        one: int | Sequence[int] = chunks[-3]
+        return one if isinstance(one, int) else max(one)
     plane = int(np.prod(spatial[1:])) * np.dtype(source.dtype).itemsize
     return max(1, 64 * 2**20 // max(1, plane))

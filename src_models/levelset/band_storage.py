@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from src_models.levelset import band_kernels as kernels
 from src_models.levelset.band_kernels import LANES, PAD
 
-WORTH_SHARING = 4000
+WORTH_SHARING = 1500
 """Segments from which on a pass is shared between threads; below, handing it over takes longer than doing it."""
 
 

@@ -54,10 +54,13 @@ def normalise(
     -----
     ``ct``: clip to the 0.5 and 99.5 percentiles of the training labels, subtract their mean, divide by their std.
     ``zscore``: mean and std of the image. ``rescale_to_0_1``: its minimum to 0 and maximum to 1. ``rgb_to_0_1``: / 255.
+    Before it values are clipped to the window of the channel, where they reach below it.
     """
     check_channels(image.shape[0], channels)
     result = image.astype(np.float32)
     for values, channel in zip(result, channels, strict=True):
+        if channel.window is not None and values.min() < channel.window[0]:
+            np.clip(values, *channel.window, out=values)
         _normalise(values, channel, mask)
     return result
 

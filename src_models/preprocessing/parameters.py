@@ -24,13 +24,18 @@ class ChannelStatistics(BaseModel):
 
 
 class Channel(BaseModel):
-    """One input channel."""
+    """One input channel.
+
+    `window`: grey values are clipped to it first, in images that reach below it. A network trained on 8-bit slices of a
+    CT so takes the CT itself, and pictures of any other scale stay as they are.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "image"
     normalisation: Normalisation = "zscore"
     statistics: ChannelStatistics | None = None
+    window: tuple[float, float] | None = None
 
 
 class Preprocessing(BaseModel):
@@ -38,7 +43,8 @@ class Preprocessing(BaseModel):
 
     `spacing` is the target in `unit` per array axis (z, y, x) of the image, without the axis across slices for a 2D
     network on volumes; None leaves voxels as they are, as for pictures without a size. `axis_order` brings the axes
-    into the order of the network: coarsest first.
+    into the order of the network: coarsest first. `pixel_mm` is about what a pixel of training pictures without a size
+    was, for images that have one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +52,7 @@ class Preprocessing(BaseModel):
     channels: tuple[Channel, ...] = (Channel(),)
     spacing: tuple[float, ...] | None = None
     unit: Literal["mm", "px"] = "mm"
+    pixel_mm: float | None = Field(None, gt=0)
     axis_order: tuple[int, ...] | None = None
     crop_to_nonzero: bool = True
     use_mask_for_norm: bool = False
@@ -53,3 +60,13 @@ class Preprocessing(BaseModel):
     order_labels: int = Field(1, ge=0, le=5)
     order_logits: int = Field(1, ge=0, le=5)
     keep_slice_distance: bool = Field(False, description="A 2D network on volumes: slices keep their distance.")
+
+    def for_unit(self, unit: str) -> Preprocessing:
+        """The same for images whose spacing is in a unit: pixels become mm where their size is about known.
+
+        Where it is not, voxels are left as they are: 1 pixel is not 1 mm.
+        """
+        if self.unit == "mm" or unit != "mm":
+            return self
+        known = None if self.pixel_mm is None else tuple(self.pixel_mm * side for side in self.spacing or (1.0, 1.0))
+        return self.model_copy(update={"spacing": known, "unit": "px" if known is None else "mm"})

@@ -235,5 +235,5 @@ def _cropped(
         there = np.ones(turned.shape[1:], bool)
     cropped = turned.shape[1:]
     target = target_spacing(preprocessing, own, order)
-    resampled = new_shape(cropped, own, target) if preprocessing.unit == "mm" else cropped
+    resampled = cropped if preprocessing.spacing is None else new_shape(cropped, own, target)
     return Way(shape, spacing, order, box, cropped, resampled, own, target), there, turned, notes

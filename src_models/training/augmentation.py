@@ -1,8 +1,8 @@
 """Random changes of a training image, after nnU-Net's list and order; labels move with the image.
 
 What happens to a sample is drawn first (`draw_changes` -> `Changes`) and done afterwards by functions without any
-random state (`change`), so that a sample is the same whoever makes it and whenever. The operators are written out here
-on arrays: on one core they take a third of the time of general ones, and they are compared with those in the tests.
+random state, so that a sample is the same whoever makes it and whenever. The operators are written out here on arrays,
+for speed; the tests compare them with those of MONAI and torch.
 
 Reference: Isensee et al., nnU-Net, Nature Methods 18, 2021, supplementary note 2. Where the original calls the
 *variance* of the noise what it uses as its standard deviation, here it is called a standard deviation.

@@ -78,3 +78,7 @@ class ModelCard(BaseModel):
     parents: tuple[str, ...] = ()
     sha256: str = ""
     size_bytes: int = 0
+
+    def for_unit(self, unit: str) -> ModelCard:
+        """The card for images whose spacing is in ``"mm"`` or ``"px"``; see `Preprocessing.for_unit`."""
+        return self.model_copy(update={"preprocessing": self.preprocessing.for_unit(unit)})

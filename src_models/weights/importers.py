@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from src_models.weights.checkpoints import SUFFIXES, read_checkpoint, state_in
 from src_models.weights.listing import Entry, entry_of, models_folder
 from src_models.weights.nnunet_plans import model_from, read_json
 from src_models.weights.pairs import WEIGHTS_SUFFIX, parse_card, stem_of
-from src_models.weights.store import network_with, serialise, tensors_in, write_pair
+from src_models.weights.store import in_folder, load_pair, network_with, serialise, tensors_in, write_pair
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,6 +113,11 @@ def _import_folder(path: Path, place: Path, options: ImportOptions) -> Generator
     bundle = _folder_with(METADATA, path)
     if bundle is not None:
         return (yield from _import_bundle(bundle, place, options))
+    ours: tuple[Path, ...] = ()
+    with suppress(FileError):
+        ours = in_folder(path)
+    if ours and not options.net:
+        return (yield from _import_ours(ours, place, options))
     files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in (*SUFFIXES, WEIGHTS_SUFFIX)]
     if len(files) == 1:
         return (yield from _import_file(files[0], place, options))
@@ -190,19 +196,28 @@ def _import_file(path: Path, place: Path, options: ImportOptions) -> Generator[P
     """A file of tensors whose network the person names, or a model of this program with its card."""
     entry = entry_of(path) if path.name.lower().endswith(WEIGHTS_SUFFIX) else None
     if entry is not None and entry.card is not None and not options.net:
-        from src_models.weights.store import load_pair
-
-        yield Progress(phase="import", message=f"checking {shown_name(path)}")
-        model = load_pair(path)
-        changes = {
-            "weights_licence": options.licence or model.card.weights_licence,
-            "name": options.name or model.card.name,
-        }
-        made = serialise(model.network.state_dict()), model.card.model_copy(update=changes)
-        return _installed([made], place, options)
+        return (yield from _import_ours([path], place, options))
     yield Progress(phase="import", message=f"reading {shown_name(path)}")
     fields = {"name": _plain_name(path.name.partition(".")[0])} | dict(options.card or {})
     return _installed([_named_network(_tensors(path), path, options, fields)], place, options)
+
+
+def _import_ours(
+    paths: Sequence[Path], place: Path, options: ImportOptions
+) -> Generator[Progress, None, tuple[Entry, ...]]:
+    """Models of this program, checked and under the names on their cards; all are read before one is written."""
+    made = []
+    for number, path in enumerate(paths):
+        yield Progress(phase="import", fraction=number / len(paths), message=f"checking {shown_name(path)}")
+        model = load_pair(path)
+        card = model.card
+        fold = f"-fold{card.fold}" if len(paths) > 1 and card.fold.isdecimal() else ""
+        changes = {
+            "weights_licence": options.licence or card.weights_licence,
+            "name": options.name + fold if options.name else card.name,
+        }
+        made.append((serialise(model.network.state_dict()), card.model_copy(update=changes)))
+    return _installed(made, place, options)
 
 
 def _named_network(
@@ -271,6 +286,10 @@ def _config_for(state: Mapping[str, Tensor], options: ImportOptions, ndim: int) 
 def _installed(made: Sequence[tuple[bytes, ModelCard]], place: Path, options: ImportOptions) -> tuple[Entry, ...]:
     """Write models into the folder; names that are taken are told before anything is written."""
     targets = [place / (stem_of(card) + WEIGHTS_SUFFIX) for _, card in made]
+    if len(set(targets)) < len(targets):
+        raise InputError(
+            "import-alike", "Several of these models have one name", targets[0].name, "Import them one by one."
+        )
     for target in targets:
         if target.exists() and not options.overwrite:
             raise InputError(

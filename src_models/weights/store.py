@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +105,7 @@ def load(
     Parameters
     ----------
     name_or_path : str or path-like
-        A name from `available`, either file of a model, or a folder that holds one model.
+        A name from `available`, either file of a model, or a folder that holds one, such as that of a training.
     folder : path-like, optional
         The user's folder of models, for names; see `models_folder`.
     manifest, shipped
@@ -179,7 +179,7 @@ def locate(
     """
     path = Path(name_or_path)
     if path.is_dir():
-        return _in_folder(path)
+        return in_folder(path)
     if path.name.lower().endswith((WEIGHTS_SUFFIX, CARD_SUFFIX)) and (path.exists() or weights_path(path).exists()):
         return (weights_path(path),)
     text = os.fspath(name_or_path)
@@ -316,14 +316,18 @@ def compare_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, 
     )
 
 
-def _models(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """Files in order; those without a card, such as checkpoints of a training, only where none has one."""
-    there = sorted(path for path in paths if not path.name.startswith("."))
-    return tuple(path for path in there if card_path(path).exists()) or tuple(there)
+def in_folder(folder: Path) -> tuple[Path, ...]:
+    """The models of a folder: weights that have a card, there or in its ``fold_N``; checkpoints are none.
 
-
-def _in_folder(folder: Path) -> tuple[Path, ...]:
-    paths = _models(folder.glob("*" + WEIGHTS_SUFFIX)) or _models(folder.glob("fold_*/*" + WEIGHTS_SUFFIX))
+    Raises
+    ------
+    FileError
+        Where there are none.
+    """
+    paths = _pairs(folder)
+    if not paths:
+        folds = sorted(folder.glob("fold_*"), key=lambda path: (len(path.name), path.name))
+        paths = tuple(path for fold in folds for path in _pairs(fold))
     if paths:
         return paths
     if (folder / "plans.json").is_file():
@@ -333,4 +337,11 @@ def _in_folder(folder: Path) -> tuple[Path, ...]:
             "",
             "Import it first: lsnet weights import FOLDER.",
         )
-    raise FileError("weights-none", f"There is no model in {shown_name(folder)}", "", "Choose another folder.")
+    without = len(list(folder.glob("*" + WEIGHTS_SUFFIX)))
+    why = f"{without} file(s) of weights there have no card" if without else ""
+    raise FileError("weights-none", f"There is no model in {shown_name(folder)}", why, "Choose another folder.")
+
+
+def _pairs(folder: Path) -> tuple[Path, ...]:
+    found = sorted(path for path in folder.glob("*" + WEIGHTS_SUFFIX) if not path.name.startswith("."))
+    return tuple(path for path in found if card_path(path).is_file())

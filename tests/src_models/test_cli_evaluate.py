@@ -116,7 +116,8 @@ def test_tables_are_written_whole_and_not_over_others(
 
 
 def test_slices_of_a_volume_are_numbered_as_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    grid = Grid((5, 8, 8), (3.0, 1.0, 1.0))
+    # stored feet first, and so presented the other way round
+    grid = Grid((5, 8, 8), (3.0, 1.0, 1.0), orientation_known=True)
     reference = np.zeros(grid.shape, np.uint8)
     reference[1:4, 2:6, 2:6] = 1
     prediction = reference.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 
 from src_models.cli import main
 from src_models.weights import store
+from src_models.weights.manifest import Manifest, Offer
 from tests.src_models.weights.models import card_for, small_network
+from tests.src_models.weights.server import Server
 
 NNUNET = Path(__file__).parents[1] / "data" / "nnunet"
 
@@ -97,6 +100,37 @@ def test_a_file_of_tensors_with_options(folder: Path, tmp_path: Path, capsys: py
     assert main([*words, "--json"]) == 0
     assert [model["name"] for model in _last(capsys)["models"]] == ["weights"]
     assert store.load("weights", folder).card.network == network.config
+
+
+def test_get_downloads_what_a_list_names_and_offline_says_what_to_do(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    network = small_network()
+    card = store.save(network, card_for(network, name="far-away"), tmp_path / "served.safetensors")
+    server = Server((tmp_path / "served.safetensors").read_bytes())
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    offer = Offer(
+        urls=(server.address(),), sha256=card.sha256, size_bytes=card.size_bytes, licence="CC-BY-SA-4.0", card=card
+    )
+    manifest = tmp_path / "list.json"
+    manifest.write_text(Manifest(models=(offer,)).model_dump_json(), encoding="utf-8")
+    try:
+        assert main(["weights", "list", "--manifest", str(manifest), "--json"]) == 0
+        assert [entry["state"] for entry in _last(capsys) if entry["name"] == "far-away"] == ["available"]
+        assert main(["weights", "get", "far-away", "--manifest", str(manifest), "--offline"]) == 4
+        said = capsys.readouterr().err
+        assert all(word in said for word in ("far-away@1.safetensors", str(folder), card.sha256))
+        assert server.asked == []
+        assert main(["weights", "get", "far-away", "--manifest", str(manifest), "--json"]) == 0
+        assert _last(capsys)["state"] == "installed"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert store.load("far-away", folder).card == card
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,24 @@ def test_an_image_of_another_modality_or_size_is_warned_about() -> None:
     assert any("factor 3" in note for note in notes)
 
 
+def test_a_model_of_pictures_takes_a_ct_where_it_knows_about_how_large_its_pixels_were() -> None:
+    image = np.random.default_rng(2).random((40, 48)).astype(np.float32)
+    network = Pointwise(2, 2, lambda x: torch.cat([0.5 - x, x - 0.5], 1))
+    pictures = model(network, (16, 16), spacing=(2.0, 2.0))
+    sized = [
+        replace(pictures, card=pictures.card.model_copy(update={"preprocessing": pictures.card.preprocessing.model_copy(
+            update={"unit": "px", "pixel_mm": size})}))
+        for size in (None, 0.75)
+    ]  # fmt: skip
+    unknown, known = (finish(predict(one, image, (0.75, 0.75))) for one in sized)
+    np.testing.assert_array_equal(unknown.labels, image > 0.5)
+    assert any("cannot be matched" in note for note in unknown.notes)
+    in_pixels = finish(predict(sized[1], image, (1.0, 1.0), unit="px"))
+    np.testing.assert_array_equal(known.labels, in_pixels.labels)
+    assert (known.labels != unknown.labels).any()
+    assert not known.notes
+
+
 def test_a_crop_to_the_nonzero_part_comes_back_in_its_place() -> None:
     image = np.zeros((30, 32, 28), np.float32)
     image[5:20, 10:31, 3:9] = RNG.normal(size=(15, 21, 6))

@@ -55,6 +55,11 @@ def test_slices_of_one_patient_are_drawn_together() -> None:
     assert bootstrap(values, names) == bootstrap(values, names)
 
 
+def test_of_two_patients_either_may_be_drawn_twice() -> None:
+    """Both draws are the same patient in a quarter of the cases each: far more than 2.5 %."""
+    assert bootstrap(np.array([0.0, 1.0]), ["a", "b"]) == (0.0, 1.0)
+
+
 def test_one_patient_has_no_interval() -> None:
     assert all(math.isnan(end) for end in bootstrap(np.array([0.5, 0.6]), ["a", "a"]))
     assert all(math.isnan(end) for end in bootstrap(np.array([math.nan, 0.6]), ["a", "b"]))

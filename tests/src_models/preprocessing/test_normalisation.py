@@ -30,6 +30,15 @@ def test_zscore_does_not_depend_on_gain_and_offset():
     np.testing.assert_allclose(normalise(image * 3e5 + 1e6, [Channel()]), plain, atol=2e-6 * 4)
 
 
+def test_a_window_makes_a_ct_what_its_slices_of_8_bits_were_and_leaves_other_scales_alone():
+    ct = np.random.default_rng(1).normal(0, 300, (1, 6, 7, 8)).astype(np.float32)
+    slices = np.clip(ct, 0, 255)
+    windowed = Channel(window=(0.0, 255.0))
+    np.testing.assert_array_equal(normalise(ct, [windowed]), normalise(slices, [Channel()]))
+    brighter = slices * 100 + 7
+    np.testing.assert_array_equal(normalise(brighter, [windowed]), normalise(brighter, [Channel()]))
+
+
 def test_zscore_within_a_mask_sees_the_mask_alone_and_leaves_zero_outside():
     image = np.random.default_rng(0).normal(5, 2, size=(1, 6, 7)).astype(np.float32)
     mask = np.zeros((6, 7), bool)

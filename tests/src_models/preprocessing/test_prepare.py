@@ -119,9 +119,18 @@ def test_values_that_are_not_finite_are_counted_and_filled_on_request():
     assert np.isnan(image[0, 2, 5, 5])
 
 
-def test_pixels_without_a_size_are_not_resampled():
-    preprocessing = Preprocessing(spacing=(1.0, 1.0), unit="px", crop_to_nonzero=False)
-    assert prepare(np.ones((1, 30, 31)), (0.7, 0.7), preprocessing).array.shape == (1, 30, 31)
+def test_pixels_are_resampled_among_themselves_and_become_mm_where_their_size_is_known():
+    pixels = Preprocessing(spacing=(2.0, 2.0), unit="px", crop_to_nonzero=False)
+    image = np.random.default_rng(0).random((1, 30, 32))
+    assert prepare(image, (1.0, 1.0), pixels.for_unit("px")).array.shape == (1, 15, 16)
+    # 1 pixel is not 1 mm
+    assert prepare(image, (1.0, 1.0), pixels.for_unit("mm")).array.shape == (1, 30, 32)
+    known = pixels.model_copy(update={"pixel_mm": 1.5})
+    assert prepare(image, (1.0, 0.75), known.for_unit("mm")).array.shape == (1, 10, 8)
+    assert prepare(image, (1.0, 1.0), known.for_unit("px")).array.shape == (1, 15, 16)
+    whole = Preprocessing(unit="px", pixel_mm=1.5, crop_to_nonzero=False)
+    assert prepare(image, (1.0, 0.75), whole.for_unit("mm")).array.shape == (1, 20, 16)
+    assert Preprocessing(spacing=(2.0, 2.0)).for_unit("px").spacing == (2.0, 2.0)
 
 
 def test_wrong_channels_and_empty_axes_are_refused():

@@ -69,6 +69,8 @@ def test_a_changed_file_is_prepared_again(tmp_path):
     write_segmentation(tmp_path / "data/labels/a.png", Segmentation(mask, grid))
     case = open_data_set(tmp_path / "data").cases[0]
     before = np.array(cached(case, Preprocessing(), tmp_path / "cache").image)
+    other = cached(dataclasses.replace(case, label_map={1: 5}), Preprocessing(), tmp_path / "cache")
+    assert set(np.unique(other.labels)) == {0, 5}
     write_volume(tmp_path / "data/images/a.png", Volume(picture[::-1], grid), overwrite=True)
     after = cached(case, Preprocessing(), tmp_path / "cache").image
     np.testing.assert_allclose(after[0], before[0, ::-1], atol=1e-6)

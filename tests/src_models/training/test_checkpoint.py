@@ -174,6 +174,8 @@ def test_killed_during_any_save_the_weights_are_the_same(tmp_path, undisturbed, 
         if ended == 0:
             break
         reached += 1
+        # at no moment is there a previous one alone
+        assert (out / CURRENT).exists() or not (out / PREVIOUS).exists()
         assert until_the_end(out, resume=True) == undisturbed
     assert reached >= least
 

@@ -96,6 +96,16 @@ def test_the_callers_random_numbers_stay_as_they_were(tmp_path):
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
 
 
+def test_dropout_is_of_the_seed_and_not_of_the_caller(tmp_path):
+    data = discs(2)
+    plan = tiny_plan(data, options={"depth": 1, "base_width": 4, "dropout": 0.5})
+    hashes = set()
+    for caller in (1, 2):
+        torch.manual_seed(caller)
+        hashes.add(finish(train(plan, data, tmp_path / str(caller), fold="all", settings=CPU)).card.sha256)
+    assert len(hashes) == 1
+
+
 def test_stopping_leaves_a_checkpoint_and_a_model_and_going_on_is_exact(tmp_path):
     data = discs(3)
     plan = tiny_plan(data)

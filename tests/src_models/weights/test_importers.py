@@ -451,6 +451,17 @@ def test_a_model_of_this_program_is_copied_under_its_name(tmp_path: Path) -> Non
         _import(file, tmp_path / "again")
 
 
+def test_the_folds_of_a_cross_validation_are_installed_together(tmp_path: Path) -> None:
+    for fold in (0, 1):
+        network = small_network(seed=fold)
+        (tmp_path / "cv" / f"fold_{fold}").mkdir(parents=True)
+        store.save(network, card_for(network, fold=str(fold)), tmp_path / "cv" / f"fold_{fold}" / "model.safetensors")
+    with pytest.raises(InputError, match="one name"):
+        _import(tmp_path / "cv", tmp_path / "out")
+    entries = _import(tmp_path / "cv", tmp_path / "out", name="mine")
+    assert [entry.name for entry in entries] == ["mine-fold0", "mine-fold1"]
+
+
 def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no model that can be imported"):
         _import(tmp_path, tmp_path / "out")

@@ -250,6 +250,24 @@ def test_folds_are_loaded_together_and_never_by_accident(tmp_path: Path) -> None
             _load(asked, tmp_path)
 
 
+def test_the_folder_of_a_training_holds_its_model_and_checkpoints_that_are_none(saved: Path) -> None:
+    saved.with_name("checkpoint.safetensors").write_bytes(saved.read_bytes())
+    saved.with_name("plan.json").write_text("{}", encoding="utf-8")
+    assert store.load(saved.parent).card.name == "unet-liver-2d"
+    saved.unlink()
+    saved.with_name("unet-liver-2d@1.json").unlink()
+    with pytest.raises(FileError, match=r"no model in .* 1 file\(s\) of weights there have no card"):
+        store.load(saved.parent)
+
+
+def test_the_folder_of_a_cross_validation_means_all_its_folds(tmp_path: Path) -> None:
+    for fold in (10, 9):
+        network = small_network(seed=fold)
+        (tmp_path / f"fold_{fold}").mkdir()
+        store.save(network, card_for(network, fold=str(fold)), tmp_path / f"fold_{fold}" / "model.safetensors")
+    assert [model.card.fold for model in store.load_folds(tmp_path)] == ["9", "10"]
+
+
 def test_models_with_other_labels_are_no_ensemble(tmp_path: Path) -> None:
     network = small_network()
     first = card_for(network, name="m-fold0")

@@ -1,0 +1,194 @@
+"""The models that ship: their plans, their folds, the table of unseen patients, and the model itself.
+
+    python benchmarks/shipped_models.py liver --data FOLDER --out FOLDER [--folds 0,1,2,3,4] [--ship]
+    python benchmarks/shipped_models.py hippocampus --data FOLDER --out FOLDER [--folds 0] [--ship]
+
+FOLDER of the data is ``msd_liver_slices`` or ``msd_hippocampus`` (README of ``sample_data`` says where they come from).
+Folds that are finished in the output folder are not trained again. Writes ``docs/model_liver.md`` or
+``docs/model_hippocampus.md``; with ``--ship`` also the model of the first fold, for the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from src_models.preprocessing.parameters import Channel, Preprocessing  # noqa: E402
+from src_models.training.case import DataSet  # noqa: E402
+from src_models.training.cases import open_data_set  # noqa: E402
+from src_models.training.crossval import as_markdown, crossval  # noqa: E402
+from src_models.training.defaults import default_plan  # noqa: E402
+from src_models.training.fingerprint import fingerprint_now  # noqa: E402
+from src_models.training.folds import make_folds  # noqa: E402
+from src_models.training.loop import RunSettings  # noqa: E402
+from src_models.training.plan import Augmentation, TrainingPlan  # noqa: E402
+from src_models.training.planning import plan_data_set  # noqa: E402
+from src_models.weights import store  # noqa: E402
+from src_models.weights.card import ModelCard, TrainingData  # noqa: E402
+from src_models.weights.listing import SHIPPED  # noqa: E402
+
+SEED = 1
+NOT_MIRRORED = "Mirroring is off: left and right, front and back tell where an organ lies."
+
+
+def liver(folder: Path) -> tuple[TrainingPlan, DataSet]:
+    """A UNet on CT slices of 256 x 256 pixels, windows of 128 x 128."""
+    data = open_data_set(folder, groups=r"^(p\d+)_", label_names={1: "liver"}, channels=["CT slice"])
+    plan = default_plan(data, "unet", patch=(128, 128), batch=12, epochs=50, iterations=31, options={"base_width": 16})
+    (one,) = plan.configurations
+    # The slices hold HU 0 to 255; their pixels have no size, LiTS slices of 512 pixels halved have about 1.5 mm.
+    preprocessing = Preprocessing(
+        channels=(Channel(name="CT", window=(0.0, 255.0)),), unit="px", pixel_mm=1.5, crop_to_nonzero=False
+    )
+    changes = Augmentation(
+        rotation=0.3,
+        rotation_degrees=(20.0,),
+        scaling=0.5,
+        scaling_range=(0.75, 1.35),
+        noise=0.1,
+        blur=0.1,
+        brightness=0.2,
+        contrast=0.2,
+        low_resolution=0.1,
+        gamma_inverted=0.1,
+        gamma=0.3,
+        mirror_axes=(),
+    )
+    one = one.model_copy(update={"preprocessing": preprocessing})
+    return plan.model_copy(update={"configurations": (one,), "augmentation": changes, "modality": "CT"}), data
+
+
+def hippocampus(folder: Path) -> tuple[TrainingPlan, DataSet]:
+    """nnU-Net's self-configured 3D network at half its width, for a computer without a graphics card."""
+    names = {1: "anterior hippocampus", 2: "posterior hippocampus"}
+    data = open_data_set(folder, label_names=names, channels=["MR"])
+    plan = plan_data_set(data, fingerprint_now(data), folds=make_folds(data.groups), modality="MR")
+    one = plan.configuration("3d_fullres")
+    options = dict(one.network["options"])
+    options["features_per_stage"] = [width // 2 for width in options["features_per_stage"]]
+    one = one.model_copy(update={"network": one.network | {"options": options}, "batch": 2})
+    changes = Augmentation(
+        rotation=0.3,
+        rotation_degrees=(20.0,),
+        scaling=0.4,
+        scaling_range=(0.8, 1.25),
+        noise=0.1,
+        blur=0.1,
+        brightness=0.15,
+        contrast=0.15,
+        low_resolution=0.1,
+        gamma_inverted=0.1,
+        gamma=0.3,
+        mirror_axes=(),
+    )
+    return plan.model_copy(
+        update={"configurations": (one,), "augmentation": changes, "epochs": 80, "iterations": 50}
+    ), data
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "liver": {
+        "make": liver,
+        "name": "unet-liver-2d",
+        "task": "Liver, tumours included, in axial CT slices",
+        "data": TrainingData(
+            name="MSD Task03 Liver (LiTS), slices of 256 x 256 pixels, 8 bit",
+            citation="Antonelli et al., Nature Communications 13, 4128 (2022); "
+            "Bilic et al., Medical Image Analysis 84, 102680 (2023)",
+            licence="CC-BY-SA 4.0",
+        ),
+        "licence": "CC-BY-SA 4.0",
+    },
+    "hippocampus": {
+        "make": hippocampus,
+        "name": "nnunet-hippocampus-3d",
+        "task": "Anterior and posterior hippocampus in T1 MR, cropped around the hippocampus",
+        "data": TrainingData(
+            name="MSD Task04 Hippocampus, 200 cases",
+            citation="Antonelli et al., Nature Communications 13, 4128 (2022)",
+            licence="CC-BY-SA 4.0",
+        ),
+        "licence": "CC-BY-SA 4.0",
+    },
+}
+
+
+def run(name: str, data: Path, out: Path, folds: Sequence[int] | None, ship: bool) -> None:
+    """Train what is not trained yet, write the page and the model."""
+    plan, cases = MODELS[name]["make"](data)
+    settings = RunSettings(device="auto", precision="bf16", workers=0)
+    work = crossval(plan, cases, out, folds=folds, seed=SEED, settings=settings)
+    told = 0.0
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as end:
+            result = end.value
+            break
+        if time.monotonic() - told > 20:
+            told = time.monotonic()
+            print(step.message, flush=True)
+    first = min(result.folds)
+    model = store.load(out / f"fold_{first}" / "model.safetensors")
+    card = shipped_card(name, model.card, json.loads((out / "table.json").read_text(encoding="utf-8"))["rows"])
+    (ROOT / "docs" / f"model_{name}.md").write_text(page(name, card, as_markdown(result.rows)), encoding="utf-8")
+    if ship:
+        SHIPPED.mkdir(exist_ok=True)
+        store.save(model.network, card, SHIPPED / f"{card.name}@{card.version}.safetensors", overwrite=True)
+        print(f"shipped {card.name}")
+
+
+def shipped_card(name: str, card: ModelCard, rows: Sequence[dict[str, Any]]) -> ModelCard:
+    """The card of a training, with what the package says of it."""
+    about = MODELS[name]
+    data: TrainingData = about["data"]
+    counted = {"patients": card.training_data.patients, "cases": card.training_data.cases}
+    note = f"Mean Dice per unseen patient by fold, with 95 % intervals; the weights are those of fold {card.fold}."
+    return card.model_copy(
+        update={
+            "name": about["name"],
+            "task": about["task"],
+            "training_data": data.model_copy(update=counted),
+            "weights_licence": about["licence"],
+            "metrics": tuple(rows),
+            "metrics_note": note,
+        }
+    )
+
+
+def page(name: str, card: ModelCard, table: str) -> str:
+    """The page of a model."""
+    one = card.network
+    return f"""# {card.name}
+
+Written by `python benchmarks/shipped_models.py {name}`; do not edit.
+
+{card.task}. Trained on {card.training_data.patients} patients ({card.training_data.cases} images) of
+{card.training_data.name}, {card.training_data.licence}; {card.training_data.citation}.
+Network `{one["name"]}`, {card.ndim}D; {card.budget}. {NOT_MIRRORED}
+The weights in the package are those of fold {card.fold}: its left-out patients were never seen by them.
+
+{table}
+{card.intended_use}
+"""
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=tuple(MODELS))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--folds", type=lambda text: [int(word) for word in text.split(",")])
+    parser.add_argument("--ship", action="store_true")
+    given = parser.parse_args()
+    run(given.model, given.data, given.out, given.folds, given.ship)
