@@ -30,7 +30,7 @@ class CheckTable(QTableWidget):
         self.setWordWrap(False)
         header, rows = self.horizontalHeader(), self.verticalHeader()
         if header is not None and rows is not None:
-            header.setStretchLastSection(True)
+            header.setStretchLastSection(False)
             rows.setVisible(False)
             rows.setDefaultSectionSize(self.fontMetrics().lineSpacing() + 6)
         self.setMinimumHeight(120)
