@@ -59,6 +59,7 @@ docs: $(PACKAGES) ## the pages of docs/ that are made from the code
 
 screenshots: $(WINDOW) ## the pictures of docs/, from the real window
 	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTHONPATH=. $(BIN)/python docs/make_screenshots.py"
+	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTHONPATH=. $(BIN)/python docs/make_network_screenshots.py"
 
 bench: $(WINDOW) ## the tables of docs/: our figures beside those of other programs, from the same run
 	@for claim in benchmarks/*.py; do \

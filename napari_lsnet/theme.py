@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+SEED_COLOUR = "#2ec4b6"
+"""Of what a person draws for us; keeps apart from the contour, also for those who see no red or green."""
+
 
 @dataclass(frozen=True)
 class Colours:

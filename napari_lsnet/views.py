@@ -25,12 +25,15 @@ class Curve:
         Of the line, readable on dark and light.
     from_zero : bool
         Whether the axis always shows 0.
+    top : float or None
+        The upper end of the axis; by default the largest value.
     """
 
     name: str
     unit: str
     colour: str
     from_zero: bool = True
+    top: float | None = None
     x: list[float] = field(default_factory=list)
     y: list[float] = field(default_factory=list)
 
@@ -46,6 +49,8 @@ class Curve:
         low, high = min(self.y, default=0.0), max(self.y, default=1.0)
         if self.from_zero:
             low, high = min(low, 0.0), max(high, 0.0)
+        if self.top is not None:
+            high = max(high, self.top)
         return (low, high) if high > low else (low, low + 1.0)
 
 
@@ -166,3 +171,13 @@ def shown(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.2g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def time_text(seconds: float) -> str:
+    """A length of time in the unit that reads best: 40 s, 12 min, 3.5 h, 4 days."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 60 / 24:.0f} days"

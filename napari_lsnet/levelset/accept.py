@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_lsnet.layers import result_arguments, result_array
-from napari_lsnet.levelset.request import whole_region
+from napari_lsnet.regions import whole_region
 from napari_lsnet.seeds import matching_region
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError

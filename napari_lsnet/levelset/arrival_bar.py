@@ -14,10 +14,10 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidg
 
 from napari_lsnet.jobs import Ending, Job, JobState, Update
 from napari_lsnet.layers import result_arguments, result_array
-from napari_lsnet.levelset.inputs import wrapped_line
 from napari_lsnet.levelset.picture import line_colours
 from napari_lsnet.levelset.quiet import keeping_selection
 from napari_lsnet.levelset.request import Request
+from napari_lsnet.section import wrapped_line
 from src_models.errors import LsnetError
 
 if TYPE_CHECKING:

@@ -6,15 +6,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_lsnet.layer_combo import LayerCombo
-from napari_lsnet.layers import LayerVolume, declare_axes, declare_spacing, describe_layer, region_for
-from napari_lsnet.levelset.extent import ExtentChooser
-from napari_lsnet.levelset.picture import is_live
+from napari_lsnet.extent import ExtentChooser
+from napari_lsnet.image_input import ImageInput
+from napari_lsnet.layers import LayerVolume, region_for
 from napari_lsnet.levelset.reading import read_request
-from napari_lsnet.levelset.request import Request, boxed
+from napari_lsnet.levelset.request import Request
 from napari_lsnet.levelset.seeds import StartChooser
+from napari_lsnet.regions import boxed
+from napari_lsnet.roles import is_image
+from napari_lsnet.section import section_title
 from napari_lsnet.transforms import Region
 from src_models.errors import LsnetError
 from src_models.levelset.parameters import LevelSetParameters
@@ -54,29 +56,21 @@ class Inputs(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._seeds: Any = None
-        self.image = LayerCombo(viewer, _is_image, nothing="open an image first")
-        self.image.setToolTip("The image that the contour follows")
-        self.geometry_line = wrapped_line()
-        self.axes = QLineEdit()
-        self.axes.setToolTip("What the axes are: t time, c channel, z y x space; press Enter to set")
-        self.voxel_size = QLineEdit()
-        self.voxel_size.setPlaceholderText("voxel size in mm, such as 3, 0.9, 0.9")
-        self.voxel_size.setToolTip("Kept beside the layer, not written on it; press Enter to set")
+        self.image_input = ImageInput(viewer, is_image, "The image that the contour follows")
+        self.image = self.image_input.combo
         self.start = StartChooser(viewer)
         self.extent = ExtentChooser(viewer)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(4)
         rows.addWidget(section_title("Image"))
-        for part in (self.image, self.geometry_line, self.axes, self.voxel_size):
-            rows.addWidget(part)
+        rows.addWidget(self.image_input)
         rows.addWidget(section_title("Start from"))
         rows.addWidget(self.start)
         rows.addWidget(section_title("Work on"))
         rows.addWidget(self.extent)
-        self.image.layer_changed.connect(self._on_image)
-        self.axes.returnPressed.connect(self._declare_axes)
-        self.voxel_size.returnPressed.connect(self._declare_voxel_size)
+        self.image_input.changed.connect(self._on_image)
+        self.image_input.refused.connect(self.refused)
         self.start.changed.connect(self._on_start)
         self.start.refused.connect(self.refused)
         self.extent.changed.connect(self.changed)
@@ -90,11 +84,7 @@ class Inputs(QWidget):
     @property
     def volume(self) -> LayerVolume | None:
         """What the image holds; None where there is none that can be used."""
-        if self.image.layer is None:
-            return None
-        with suppress(LsnetError):
-            return describe_layer(self.image.layer)
-        return None
+        return self.image_input.volume
 
     @property
     def ndim(self) -> int:
@@ -126,10 +116,9 @@ class Inputs(QWidget):
 
     def why_not(self) -> str:
         """Why a run cannot begin; "" where nothing is missing."""
-        if self.image.layer is None:
-            return "Open an image to begin."
-        if self.volume is None:
-            return self.geometry_line.text()
+        reason = self.image_input.why_not()
+        if reason:
+            return reason
         try:
             self.extent.box_slices()
         except LsnetError as error:
@@ -141,26 +130,20 @@ class Inputs(QWidget):
             return "Click into the structure to set a seed point."
         return ""
 
+    def take(self, image: Any, start: Any, label: int) -> None:
+        """Choose an image, and one label of a labels layer to start from."""
+        self.image.choose(image)
+        self.start.combo.choose(start)
+        self.start.label.setValue(label)
+
     def lock(self, locked: bool) -> None:
         """While a run is under way, image and start cannot be exchanged."""
-        self.image.setEnabled(not locked and self.image.layer is not None)
-        for part in (self.start, self.extent, self.axes, self.voxel_size):
+        self.image_input.lock(locked)
+        for part in (self.start, self.extent):
             part.setEnabled(not locked)
 
-    def _on_image(self, _layer: Any = None) -> None:
+    def _on_image(self) -> None:
         layer, volume = self.image.layer, self.volume
-        text = "" if volume is None else volume.text
-        if layer is not None and volume is None:
-            try:
-                describe_layer(layer)
-            except LsnetError as error:
-                text = str(error)
-        self.geometry_line.setText(text)
-        self.geometry_line.setVisible(bool(text))
-        self.axes.setVisible(volume is not None and not volume.roles_clear)
-        self.voxel_size.setVisible(volume is not None and not volume.spacing_known)
-        if volume is not None:
-            self.axes.setText(" ".join(volume.roles))
         self.start.follow(layer)
         self.extent.follow(layer, volume)
         self.changed.emit()
@@ -186,51 +169,3 @@ class Inputs(QWidget):
                 self.elsewhere.emit()
             else:
                 self.moved.emit()
-
-    def _declare_axes(self) -> None:
-        layer = self.image.layer
-        roles: Any = self.axes.text().replace(",", " ").split()
-        try:
-            if layer is not None:
-                declare_axes(layer, roles)
-        except LsnetError as error:
-            self.refused.emit(str(error))
-            return
-        self._on_image()
-
-    def _declare_voxel_size(self) -> None:
-        layer, volume = self.image.layer, self.volume
-        if layer is None or volume is None:
-            return
-        try:
-            values = [float(part) for part in self.voxel_size.text().replace(",", " ").split()]
-            declare_spacing(layer, values * len(volume.spatial_axes) if len(values) == 1 else values)
-        except ValueError:
-            self.refused.emit("The voxel size is not a number. Give one value in mm per axis.")
-            return
-        except LsnetError as error:
-            self.refused.emit(str(error))
-            return
-        self._on_image()
-
-
-def section_title(text: str) -> QLabel:
-    """A bold line above a group of inputs."""
-    label = QLabel(text)
-    font = label.font()
-    font.setBold(True)
-    label.setFont(font)
-    return label
-
-
-def wrapped_line() -> QLabel:
-    """A line of text that may take two."""
-    label = QLabel()
-    label.setWordWrap(True)
-    return label
-
-
-def _is_image(layer: Any) -> bool:
-    from napari.layers import Image
-
-    return isinstance(layer, Image) and not is_live(layer)

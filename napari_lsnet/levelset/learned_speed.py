@@ -13,7 +13,8 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLay
 
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.layers import describe_layer, result_arguments
-from napari_lsnet.levelset.request import Request, whole_region
+from napari_lsnet.levelset.request import Request
+from napari_lsnet.regions import whole_region
 from napari_lsnet.seeds import labels_of_region
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError, LsnetError
@@ -217,7 +218,7 @@ def slice_of_speed(request: Request, box: tuple[slice, ...]) -> Generator[Progre
 def _is_labels(layer: Any) -> bool:
     from napari.layers import Labels
 
-    from napari_lsnet.levelset.picture import is_live
     from napari_lsnet.levelset.steering import steers
+    from napari_lsnet.roles import is_live
 
     return isinstance(layer, Labels) and not is_live(layer) and not steers(layer)

@@ -21,17 +21,18 @@ from napari_lsnet.levelset.accept_labels import accept_labels
 from napari_lsnet.levelset.arrival_bar import ArrivalBar
 from napari_lsnet.levelset.controls import Controls, Standing
 from napari_lsnet.levelset.engine_preparation import engine_preparation
-from napari_lsnet.levelset.inputs import Inputs, section_title, wrapped_line
+from napari_lsnet.levelset.inputs import Inputs
 from napari_lsnet.levelset.labels_request import LabelsRequest
 from napari_lsnet.levelset.learned_speed import SpeedSource, holds_strokes, with_speed
-from napari_lsnet.levelset.picture import is_live, is_step
+from napari_lsnet.levelset.picture import is_step
 from napari_lsnet.levelset.request import Frame, Request, memory_needed
 from napari_lsnet.levelset.run import run_of
 from napari_lsnet.levelset.scrubbing import Scrubbing
-from napari_lsnet.levelset.section import Section
 from napari_lsnet.levelset.sharing import Sharing
 from napari_lsnet.levelset.speed_tools import SpeedTools
 from napari_lsnet.levelset.steering import Steering, steers
+from napari_lsnet.roles import is_live
+from napari_lsnet.section import Section, section_title, wrapped_line
 from src_models.errors import InputError, LsnetError
 from src_models.levelset.parameters import LevelSetParameters
 
@@ -259,6 +260,12 @@ class LevelSetPanel(QWidget):
             f"Accepted: {accepted.written:,} voxels are {accepted.what} of {accepted.layer.name!r} now.{kept}"
         )
         self._follow()
+
+    def take_over(self, image: Any, start: Any, label: int, **parameters: Any) -> None:
+        """Make ready for layers that another dock made: a run grows one label of `start` on `image`."""
+        self.rewind()
+        self.inputs.take(image, start, label)
+        self.form.set_value(self.form.value().model_copy(update=parameters))
 
     def undo(self) -> None:
         """Take the last Accept back."""

@@ -37,11 +37,6 @@ _TINT = 0.16
 Box = tuple[slice, ...]
 
 
-def is_live(layer: Any) -> bool:
-    """Whether a layer only shows a run or a preview."""
-    return str(dict(layer.metadata).get("lsnet", {}).get("role", "")).startswith("live")
-
-
 def is_step(report: Any) -> bool:
     """Whether a report is of a step, and not of what comes before the first one."""
     return hasattr(report, "iteration")

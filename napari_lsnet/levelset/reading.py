@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from napari_lsnet.layers import LayerVolume, describe_layer, read_region, region_for
 from napari_lsnet.levelset.labels_request import LabelsRequest, read_labels
-from napari_lsnet.levelset.request import Request, Start, boxed
+from napari_lsnet.levelset.request import Request, Start
+from napari_lsnet.regions import boxed
 from napari_lsnet.seeds import labels_to_mask, points_to_seeds, shapes_to_seeds
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError

@@ -15,7 +15,6 @@ from napari_lsnet.layers import LayerVolume, patient_grid
 from napari_lsnet.levelset import words
 from napari_lsnet.levelset.engine_preparation import prepared
 from napari_lsnet.transforms import Region
-from src_models.errors import InputError
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
@@ -244,37 +243,6 @@ class Request:
         """The same, to be saved in a folder: it points to the image by a relative path, where there is a file."""
         local = {} if self.path is None else {"source": os.path.relpath(self.path, folder)}
         return self.complete(record).model_copy(update={"local": local})
-
-
-def whole_region(volume: LayerVolume) -> Region:
-    """All of an image, every time point and channel too: what a layer drawn on it covers."""
-    return tuple(slice(0, n) for n in volume.shape)
-
-
-def boxed(region: Region, box: tuple[slice, ...] | None, volume: LayerVolume) -> Region:
-    """A region cut down to a box with one slice per axis in space; pinned axes stay.
-
-    Raises
-    ------
-    InputError
-        Where nothing is left.
-    """
-    if box is None:
-        return region
-    by_axis = dict(zip(volume.spatial_axes, box, strict=True))
-    cut: list[slice | int] = []
-    for axis, part in enumerate(region):
-        if isinstance(part, slice) and axis in by_axis:
-            wanted = by_axis[axis]
-            start, stop = max(part.start, wanted.start), min(part.stop, wanted.stop)
-            if start >= stop:
-                raise InputError(
-                    "box-empty", "The box lies outside the image", "", "Draw it on the image, or clear it."
-                )
-            cut.append(slice(start, stop))
-        else:
-            cut.append(part)
-    return tuple(cut)
 
 
 def memory_needed(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

@@ -11,16 +11,15 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QHBoxLayout, QLabel, QPush
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.layers import LayerVolume, describe_layer, result_arguments, result_transform
 from napari_lsnet.levelset.learned_speed import holds_strokes
-from napari_lsnet.levelset.picture import is_live
-from napari_lsnet.levelset.request import Start, whole_region
+from napari_lsnet.levelset.request import Start
 from napari_lsnet.levelset.steering import steers
+from napari_lsnet.regions import whole_region
+from napari_lsnet.roles import is_live
+from napari_lsnet.theme import SEED_COLOUR
 from src_models.errors import InputError, LsnetError
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-SEED_COLOUR = "#2ec4b6"
-"""Of what we draw for seeds; keeps apart from the contour, also for those who see no red or green."""
 
 _SEEDS = "seeds"
 

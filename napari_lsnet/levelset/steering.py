@@ -13,8 +13,9 @@ from qtpy.QtWidgets import QHBoxLayout, QMenu, QPushButton, QSizePolicy, QToolBu
 
 from napari_lsnet.layers import describe_layer, result_arguments
 from napari_lsnet.levelset.leak_mark import LeakMark
-from napari_lsnet.levelset.request import Request, whole_region
+from napari_lsnet.levelset.request import Request
 from napari_lsnet.levelset.run import LevelSetRun
+from napari_lsnet.regions import whole_region
 from napari_lsnet.seeds import labels_of_region
 from src_models.errors import InputError, LsnetError
 

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     data = options.read_data(arguments)
     plan = options.make_plan(arguments, data)
     if arguments.plan_only:
-        return write_plan(arguments, plan)
+        return write_plan(arguments, plan, len(data.cases))
     fold = chosen_fold(arguments.fold)
     if fold == 0 and not plan.folds:
         options.tell(arguments, "There are too few patients for folds: all are trained on, and none is unseen.")
@@ -97,8 +97,8 @@ def chosen_fold(text: str) -> Any:
     return int(text)
 
 
-def write_plan(arguments: argparse.Namespace, plan: Any) -> int:
-    """Write the plan that would be trained, and say what is in it.
+def write_plan(arguments: argparse.Namespace, plan: Any, cases: int | None = None) -> int:
+    """Write the plan that would be trained, and say what is in it; with the number of cases, also what it takes.
 
     Raises
     ------
@@ -115,16 +115,32 @@ def write_plan(arguments: argparse.Namespace, plan: Any) -> int:
         ) from error
     path = arguments.out / PLAN
     write_text(path, plan.model_dump_json(indent=1) + "\n")
+    chosen = plan.configuration(arguments.config)
+    found = None if cases is None else _outlook(arguments, plan, chosen, cases)
     if arguments.json:
         content = plan.model_dump(mode="json", exclude={"fingerprint"})
-        report.write_json({"event": "result", "plan": str(path), **content})
+        told: dict[str, Any] = {"plan": str(path), "chosen": chosen.name}
+        if found is not None:
+            costs = {"memory_bytes": found.memory_bytes, "steps": found.steps, "seconds": round(found.seconds, 1)}
+            told |= {"outlook": costs, "cases": cases}
+        report.write_json({"event": "result", **told, **content})
         return 0
     lines = [f"Saved the plan {path}."]
     for each in plan.configurations:
         patch = " x ".join(str(n) for n in each.patch)
         lines.append(f"{each.name}: {each.network['name']}, patches of {patch}, {each.batch} a step")
     report.say(*lines, f"{plan.epochs} epochs of {plan.iterations} steps, {plan.optimiser.name}, {plan.loss}.")
+    if found is not None:
+        hours = f"{found.seconds / 3600:.1f} h" if found.seconds >= 5400 else f"{found.seconds / 60:.0f} min"
+        report.say(f"{chosen.name} needs about {found.memory_bytes / 1e9:.1f} GB and {hours} on this computer.")
     return 0
+
+
+def _outlook(arguments: argparse.Namespace, plan: Any, chosen: Any, cases: int) -> Any:
+    from src_models.training.devices import chosen_device
+    from src_models.training.outlook import outlook
+
+    return outlook(plan, chosen, cases=cases, device=chosen_device(arguments.device))
 
 
 def drive(work: Generator[Progress, Any, Result], *, json_lines: bool, listen: bool = False) -> Result | None:
@@ -153,15 +169,19 @@ def drive(work: Generator[Progress, Any, Result], *, json_lines: bool, listen: b
             if row is None:
                 show(progress)
             else:
-                _tell_epoch(progress, row, json_lines)
+                _tell_epoch(progress, row, json_lines, pictures=listen)
             if interrupted() or (orders is not None and not _going_on(orders, json_lines)):
                 work.close()
                 return None
 
 
-def _tell_epoch(progress: Any, row: dict[str, Any], json_lines: bool) -> None:
+def _tell_epoch(progress: Any, row: dict[str, Any], json_lines: bool, *, pictures: bool = False) -> None:
     if json_lines:
         told = {"fraction": progress.fraction, "message": progress.message, "epochs": progress.epochs}
+        if pictures and progress.sample is not None:
+            from src_models.training.sample_text import pack
+
+            told["sample"] = pack(progress.sample)
         report.write_json({"event": "epoch", **told, **row})
     else:
         from tqdm import tqdm

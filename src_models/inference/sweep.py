@@ -177,7 +177,7 @@ class Sweep:
         back = [order.index(axis) + 1 for axis in range(3)]
         values = values.permute(0, *back)
         if self.seam is None and self.tiling.halo is None and not self.passes.networks[0].norm_free:
-            self._compare(window, values)
+            self._compare(window, values[: self.passes.networks[0].num_classes])
         ring.add(window.write, values[(slice(None), *window.inner)], weight)
 
     def _is_skipped(self, data: Tensor) -> bool:
@@ -214,4 +214,4 @@ class Sweep:
                     there = [slice(c.start - r.start, c.stop - r.start) for c, r in zip(common, each.read, strict=True)]
                     shares.append(softmax_or_sigmoid(logits[(None, slice(None), *there)], self.passes.head))
                 self.seam = float((shares[0] - shares[1]).abs().mean())
-        self._neighbour = (window, values[: self.passes.networks[0].num_classes].clone())
+        self._neighbour = (window, values.clone())

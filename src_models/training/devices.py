@@ -149,6 +149,18 @@ def open_devices(device: str = "auto", precision: Precision = "fp32", *, unused_
     return Devices(fabric, chosen)
 
 
+def chosen_device(name: str) -> str:
+    """The device that a name means on this computer, as torch writes it.
+
+    Raises
+    ------
+    DeviceError, InputError
+        Where there is none.
+    """
+    kind, number = _device(name)
+    return kind if number is None else f"{kind}:{number}"
+
+
 def _device(name: str) -> tuple[str, int | None]:
     kind, _, number = name.partition(":")
     if kind == "auto":

@@ -8,7 +8,7 @@ import pytest
 from napari_lsnet.jobs import JobState
 from napari_lsnet.levelset.difference import BOTH_EDGE, BOTH_INSIDE, ONLY_A, ONLY_B_GAP, ONLY_B_LINE, painted
 from napari_lsnet.levelset.panel import LevelSetPanel
-from napari_lsnet.levelset.picture import is_live
+from napari_lsnet.roles import is_live
 from src_models.levelset.evolution import replay
 from src_models.progress import finish
 

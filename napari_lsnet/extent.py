@@ -1,4 +1,4 @@
-"""The choice of what part of the image to work on: all of it, the slice on show, a box."""
+"""The choice of what part of the image to work on: all of it, the slice on show, all time points, a box."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_lsnet.layers import LayerVolume, result_transform
-from napari_lsnet.levelset.request import whole_region
-from napari_lsnet.levelset.seeds import SEED_COLOUR
+from napari_lsnet.regions import whole_region
+from napari_lsnet.theme import SEED_COLOUR
 from napari_lsnet.transforms import aligned_matrix
 from src_models.errors import InputError
 
@@ -28,6 +28,8 @@ class ExtentChooser(QWidget):
     ----------
     viewer : ViewerModel
         For the view and for drawing.
+    series : bool
+        Whether all time points of an image may be chosen at once.
     parent : QWidget, optional
         The usual.
 
@@ -42,15 +44,17 @@ class ExtentChooser(QWidget):
     changed = Signal()
     refused = Signal(str)
 
-    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None, *, series: bool = False) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self._series = series
         self._source: Any = None
         self._volume: LayerVolume | None = None
         self._drawn: Any = None
         self.extent = QComboBox()
         self.extent.setToolTip(
-            "Work on all of the image, or on the slice on show; time points are always the one on show"
+            "Work on all of the image, or on the slice on show"
+            + ("" if series else "; time points are always the one on show")
         )
         self.box = QLineEdit()
         self.box.setPlaceholderText("no box")
@@ -88,23 +92,33 @@ class ExtentChooser(QWidget):
         if volume is not None and self._volume is not None and volume.shape != self._volume.shape:
             self.box.clear()
         self._source, self._volume = source, volume
-        three = volume is not None and len(volume.spatial_axes) == 3
-        wanted = ["Whole volume", "Slice on show"] if three else ["Whole image"]
-        if [self.extent.itemText(k) for k in range(self.extent.count())] != wanted:
+        wanted = self._choices(volume)
+        if [self.extent.itemText(k) for k in range(self.extent.count())] != [text for text, _ in wanted]:
             self.extent.blockSignals(True)
             self.extent.clear()
-            self.extent.addItems(wanted)
+            for text, mode in wanted:
+                self.extent.addItem(text, mode)
             self.extent.blockSignals(False)
-        self.extent.setEnabled(three)
+        self.extent.setEnabled(len(wanted) > 1)
+
+    def _choices(self, volume: LayerVolume | None) -> list[tuple[str, str]]:
+        three = volume is not None and len(volume.spatial_axes) == 3
+        times = self._series and volume is not None and "t" in volume.roles
+        if times:
+            now = [("Volume on show", "volume"), ("Slice on show", "slice")] if three else [("Image on show", "volume")]
+            return [("All time points", "series"), *now]
+        return [("Whole volume", "volume"), ("Slice on show", "slice")] if three else [("Whole image", "volume")]
 
     @property
     def mode(self) -> str:
-        """What to work on, "volume" or "slice"."""
-        return "slice" if self.extent.currentIndex() == 1 else "volume"
+        """What to work on: "volume", "slice", or "series" for all time points."""
+        return str(self.extent.currentData() or "volume")
 
     def set_mode(self, mode: str) -> None:
-        """Choose "volume" or "slice"."""
-        self.extent.setCurrentIndex(1 if mode == "slice" else 0)
+        """Choose "volume", "slice" or "series", where there is this choice."""
+        place = self.extent.findData(mode)
+        if place >= 0:
+            self.extent.setCurrentIndex(place)
 
     def box_slices(self) -> tuple[slice, ...] | None:
         """The box, one slice per axis in space; None for none.

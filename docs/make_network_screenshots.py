@@ -1,0 +1,132 @@
+"""The pictures of the panels for networks in the documentation, from the real window on the samples of the program.
+
+Segmenting CT slices with the liver model that comes with the program, and a short training on the same slices. Run
+with a screen, or under Xvfb; the training takes some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "images"
+SAMPLES = Path(__file__).parents[1] / "sample_data"
+SIZE = (1280, 800)
+LIMIT_S = 1200
+EPOCHS = 12
+
+
+def main() -> None:
+    """Make all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=FOLDER, help="Folder of the pictures.")
+    parser.add_argument("--theme", choices=("dark", "light"), default="dark", help="Theme of napari.")
+    parser.add_argument("--size", default="x".join(map(str, SIZE)), help="Of the window, such as 1600x1000.")
+    parser.add_argument("--only", nargs="*", default=[], help="Names of functions here, such as segment_moments.")
+    parser.add_argument("--models", type=Path, help="A folder of models beside those of the program.")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        # Neither the settings nor the models of whoever runs this get into the pictures.
+        os.environ["XDG_CONFIG_HOME"] = home
+        os.environ["NAPARI_CONFIG"] = str(Path(home) / "settings.yaml")
+        os.environ["LSNET_MODELS"] = str(arguments.models or Path(home) / "models")
+        for moments in (segment_moments, train_moments):
+            if not arguments.only or moments.__name__ in arguments.only:
+                size = tuple(int(n) for n in arguments.size.split("x"))
+                window = Window(arguments.theme, arguments.out, size)  # type: ignore[arg-type]
+                moments(window, Path(home))
+                window.viewer.close()
+
+
+class Window:
+    """A napari window that is photographed."""
+
+    def __init__(self, theme: str, folder: Path, size: tuple[int, int]) -> None:
+        import napari
+        from napari.settings import get_settings
+
+        get_settings().appearance.theme = theme
+        self.folder = folder
+        self.viewer = napari.Viewer(show=True, show_welcome_screen=False)
+        self.viewer.theme = theme
+        self.viewer.window.resize(*size)
+
+    def wait(self, until: Callable[[], bool], seconds: float) -> None:
+        """Let the window live until something is so."""
+        from qtpy.QtWidgets import QApplication
+
+        end = time.monotonic() + seconds
+        while not until() and time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    def save(self, name: str) -> None:
+        """The window as a picture."""
+        self.wait(lambda: False, 0.6)
+        path = self.folder / f"{name}.png"
+        self.viewer.window.screenshot(str(path), flash=False, canvas_only=False)
+        print(path, flush=True)
+
+
+def segment_moments(window: Window, _home: Path) -> None:
+    """Image and model chosen, and the labels with their probability."""
+    from napari_lsnet.samples import liver_slices
+    from napari_lsnet.segment.panel import SegmentPanel
+
+    viewer = window.viewer
+    (data, arguments, _), *_ = liver_slices()
+    viewer.add_image(data, **arguments)
+    panel = SegmentPanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Segment with a network", area="right")
+    panel.inputs.models.refresh()
+    panel.inputs.models.choose(next(c.title for c in panel.inputs.models.choices if "liver" in c.title))
+    viewer.dims.set_current_step(0, 1)
+    window.wait(lambda: False, 1.0)
+    window.wait(lambda: bool(panel.forecast_line.text()), LIMIT_S)
+    window.save("segment_1_ready")
+    panel.form.set_value(panel.form.value().model_copy(update={"probabilities": True, "entropy": True}))
+    panel.run()
+    window.wait(lambda: panel.segment_run.state.ended, LIMIT_S)
+    window.save("segment_2_done")
+    panel.segment_run.layers["labels"].visible = False
+    panel.segment_run.layers["entropy"].visible = True
+    panel.inputs.models.about_section.header.setChecked(True)
+    window.save("segment_3_uncertainty")
+
+
+def train_moments(window: Window, home: Path) -> None:
+    """Data checked, the plan, and curves with a sample."""
+    from napari_lsnet.train.panel import TrainPanel
+
+    panel = TrainPanel(window.viewer)
+    window.viewer.window.add_dock_widget(panel, name="Train a network", area="right")
+    # no path of the machine that takes them shall be in the pictures
+    (home / SAMPLES.name).symlink_to(SAMPLES)
+    os.chdir(home)
+    panel.data.folder.setText(f"{SAMPLES.name}/liver_slices")
+    panel.data.groups.setText("(p[0-9]+)_")
+    panel.data.labels.setText("1=liver")
+    panel.data.check()
+    window.wait(lambda: not panel.data.is_checking, LIMIT_S)
+    window.save("train_1_data")
+    panel.plan.out.setText("liver_run")
+    choices = {"epochs": EPOCHS, "iterations": 8, "batch": 2, "patch": (128, 128), "device": "cpu"}
+    panel.plan.form.set_value(panel.plan.form.value().model_copy(update=choices))
+    panel.advance()
+    window.wait(lambda: not panel.planning.is_busy, LIMIT_S)
+    window.save("train_2_plan")
+    panel.advance()
+    run = panel.train_run
+    window.wait(lambda: len(run.curves.dice) >= EPOCHS - 1 or run.state.ended, LIMIT_S)
+    window.save("train_3_run")
+    panel.cancel()
+    window.wait(lambda: run.state.ended, LIMIT_S)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Segment with a trained network."""

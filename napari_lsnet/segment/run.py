@@ -1,0 +1,130 @@
+"""One prediction in a viewer: job, finished slabs on show, layers at its end. It can do without a panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+
+from napari_lsnet.jobs import Ending, Job, JobState, Update
+from napari_lsnet.segment.outputs import add_outputs
+from napari_lsnet.segment.request import Request
+from napari_lsnet.segment.slabs import LiveLabels, SlabWatch, result_shape
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class SegmentRun(QObject):
+    """Runs requests one after the other and keeps the newest result.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where results are shown.
+
+    Attributes
+    ----------
+    changed : Signal()
+        The state is another.
+    updated : Signal(object)
+        An `Update` of the job.
+    ended : Signal(object)
+        The `Ending` of the job; the layers are there.
+    """
+
+    changed = Signal()
+    updated = Signal(object)
+    ended = Signal(object)
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = ref(viewer)
+        self._job: Job | None = None
+        self._live: LiveLabels | None = None
+        self.request: Request | None = None
+        self.result: Any = None  # a Prediction
+        self.layers: dict[str, Any] = {}
+
+    @property
+    def state(self) -> JobState:
+        """Of the job; idle before the first."""
+        return JobState.IDLE if self._job is None else self._job.state
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job has begun and not ended, be it paused or waiting."""
+        return self._job is not None and not self._job.state.ended
+
+    @property
+    def waits_for(self) -> str:
+        """Title of the job that holds the device; "" where none does."""
+        other = None if self._job is None else self._job.waits_for
+        return "" if other is None else other.title
+
+    def start(self, request: Request) -> None:
+        """Begin."""
+        if self.is_busy:
+            return
+        self.request, self.result, self.layers = request, None, {}
+        self._job = Job(
+            request.make,
+            title="The segmentation",
+            device=request.parameters.device,
+            watch=SlabWatch(result_shape(request), request.series),
+        )
+        self._job.state_changed.connect(lambda _: self.changed.emit())
+        self._job.updated.connect(self._on_updated)
+        self._job.ended.connect(self._on_ended)
+        self._job.start()
+
+    def pause(self) -> None:
+        """Rest after the window that is under way."""
+        if self._job is not None:
+            self._job.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        if self._job is not None:
+            self._job.resume()
+
+    def cancel(self) -> None:
+        """Stop and keep what is finished."""
+        if self._job is not None and self.request is not None:
+            self.request.stop.set()
+            self._job.cancel()
+
+    def _on_updated(self, update: Update) -> None:
+        viewer = self._viewer()
+        if viewer is not None and self.request is not None and update.picture is not None:
+            if self._live is None:
+                self._live = LiveLabels(viewer, self.request)
+            self._live.draw(update.picture)
+        self.updated.emit(update)
+
+    def _on_ended(self, ending: Ending) -> None:
+        if self._live is not None:
+            self._live.remove()
+            self._live = None
+        self.result = ending.result
+        viewer = self._viewer()
+        if self.result is not None and self.request is not None and viewer is not None and self._worth_keeping():
+            self.layers = add_outputs(viewer, self.request, self.result)
+        self.ended.emit(ending)
+        self.changed.emit()
+
+    def _worth_keeping(self) -> bool:
+        """A run that was stopped before anything was finished leaves no layer."""
+        return bool(self.result.complete or self.result.labels.any())
+
+
+_runs: WeakKeyDictionary[Any, SegmentRun] = WeakKeyDictionary()
+
+
+def run_of(viewer: Any) -> SegmentRun:
+    """The run of a viewer: a panel that is opened again finds the one that went on without it."""
+    bare = getattr(viewer, "__wrapped__", viewer)
+    if bare not in _runs:
+        _runs[bare] = SegmentRun(bare)
+    return _runs[bare]
