@@ -124,7 +124,12 @@ def test_every_third_party_import_is_a_base_dependency() -> None:
     owners = metadata.packages_distributions()
     missing = {
         module
-        for module in _imported_modules() - ours - WHERE_THERE - set(BY_AN_EXTRA) - set(sys.stdlib_module_names) - {"__future__"}
+        for module in _imported_modules()
+        - ours
+        - WHERE_THERE
+        - set(BY_AN_EXTRA)
+        - set(sys.stdlib_module_names)
+        - {"__future__"}
         if not declared & {canonicalize_name(name) for name in owners.get(PARTS.get(module, module), ())}
     }
     assert not missing
