@@ -324,5 +324,5 @@ def thickness_of(source: ArrayLike, spatial: Sequence[int]) -> int:
     if chunks is not None:
         one: int | Sequence[int] = chunks[-3]
         return one if isinstance(one, int) else max(one)
-    plane = int(np.prod(spatial[1:])) * np.dtype(source.dtype).itemsize
+    plane: int = int(np.prod(spatial[1:])) * np.dtype(source.dtype).itemsize
     return max(1, 64 * 2**20 // max(1, plane))

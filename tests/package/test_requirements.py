@@ -27,6 +27,9 @@ FLOOR_ONLY = {"npe2"}  # before 0.9 it cannot route .nii.gz or .seg.nrrd to a wr
 # Come with a declared package on some platforms, and are tried before they are used.
 WHERE_THERE = {"triton"}  # with torch's builds for NVIDIA cards
 
+# Brought by an extra; where it is not installed a sentence says which.
+BY_AN_EXTRA = {"distributed": "large", "zarr": "large"}
+
 # Parts of a declared package that have a distribution of their own, at an exact version chosen by it.
 PARTS = {"pydantic_core": "pydantic"}
 
@@ -121,10 +124,18 @@ def test_every_third_party_import_is_a_base_dependency() -> None:
     owners = metadata.packages_distributions()
     missing = {
         module
-        for module in _imported_modules() - ours - WHERE_THERE - set(sys.stdlib_module_names) - {"__future__"}
+        for module in _imported_modules()
+        - ours
+        - WHERE_THERE
+        - set(BY_AN_EXTRA)
+        - set(sys.stdlib_module_names)
+        - {"__future__"}
         if not declared & {canonicalize_name(name) for name in owners.get(PARTS.get(module, module), ())}
     }
     assert not missing
+    for module, extra in BY_AN_EXTRA.items():
+        assert module in {Requirement(text).name for text in EXTRAS[extra]}
+        assert module in _imported_modules()
 
 
 def test_constraints_pin_exact_public_versions() -> None:

@@ -915,7 +915,7 @@ def test_replay_says_by_what_the_mask_differs(made: Path, capsys: pytest.Capture
         ({"result": {}}, "lacks something that a replay needs"),
         ({"parameters": {"curvature": -1}}, "lacks something that a replay needs"),
         ({"local": {}}, "the record does not say where it is. Give it with --source FILE."),
-        ({"task": "predict"}, "This record is not of a level set run"),
+        ({"task": "fit"}, "This record is not of a level set run"),
         ({"source": None}, "This record is not of a level set run"),
     ],
 )
