@@ -28,9 +28,10 @@ def finds_text(card: ModelCard) -> str:
 def score_text(card: ModelCard) -> str:
     """How good it was on patients that it had not seen; "" where nothing is known."""
     rows = [row for row in card.metrics if isinstance(row.get("dice"), int | float)]
-    # one row a label and one for their mean; and, of several folds, one over all of them
+    # one row a label and one for their mean; of several folds, one over all of them; and rows of other data sets
     rows = [row for row in rows if str(row.get("name", "mean")) == "mean"]
-    rows = [row for row in rows if str(row.get("fold")) == "all"][:1] or rows
+    folds = [row for row in rows if str(row.get("fold")).isdigit()]
+    rows = [row for row in rows if str(row.get("fold")) == "all"][:1] or folds or rows
     if not rows:
         return ""
     counts = [max(int(row.get("patients") or 1), 1) for row in rows]
