@@ -168,7 +168,9 @@ class _ChunkedJob:
 
     def _look(self) -> Generator[PredictionProgress, None, Summary]:
         """The first pass over the image."""
-        work = summarise(self.source, self.thickness, self.card.preprocessing.crop_to_nonzero)
+        pre = self.card.preprocessing
+        windows = [channel.window for channel in pre.channels]
+        work = summarise(self.source, self.thickness, pre.crop_to_nonzero, windows)
         message = f"Looking at the image. {self.forecast.sentence}"
         values = {"peak_memory_gb": self.forecast.peak / 1e9}
         while True:
