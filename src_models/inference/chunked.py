@@ -123,6 +123,8 @@ class _ChunkedJob:
         self.passes = Passes(folds, choose_device(wanted.device), mirror_axes=axes)
         self.tiling, said = tiling_for(wanted, self.passes, self.card.ndim)
         self.notes = notes + said
+        if wanted.post == "auto" and self.card.inference.get("keep_largest"):
+            self.notes.append("The model asks for the largest part of labels alone: slab by slab all parts stay.")
         self.whole = uncropped(self.shape, spacing, self.card.preprocessing)
         self.along = self.whole.axis_order.index(0)
         if self.card.ndim == 2 and self.along != 0:

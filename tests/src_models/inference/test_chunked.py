@@ -116,6 +116,18 @@ def test_cancel_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_parts_that_the_card_would_take_away_are_spoken_of(tmp_path: Path) -> None:
+    one = tiny(3, inference={"keep_largest": [[1]]})
+    image = RNG.normal(size=(20, 20, 20))
+
+    said = finish(predict_chunked(one, image, (1.0,) * 3, tmp_path / "a.zarr")).notes
+    plain = PredictionParameters(post="none")
+    asked = finish(predict_chunked(one, image, (1.0,) * 3, tmp_path / "b.zarr", plain)).notes
+
+    assert any("largest part" in note for note in said)
+    assert not any("largest part" in note for note in asked)
+
+
 def test_what_needs_the_whole_image_is_refused(tmp_path: Path) -> None:
     work = predict_chunked(
         tiny(3), np.ones((20, 20, 20)), (1.0,) * 3, tmp_path / "out.zarr", PredictionParameters(entropy=True)
