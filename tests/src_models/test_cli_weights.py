@@ -52,7 +52,7 @@ def test_import_show_verify_export(folder: Path, tmp_path: Path, capsys: pytest.
     shown = capsys.readouterr().out
     for words in ("Research use only", "CT (ct)", "2 x 1 x 1 mm", "1 liver", "CC-BY-4.0", "SHA-256"):
         assert words in shown
-    assert main(["weights", "verify", "--json"]) == 0
+    assert main(["weights", "verify", "nnunet-plain-3d_fullres-fold0", "--json"]) == 0
     assert _last(capsys)["state"] == "installed"
     out = tmp_path / "bundle"
     words = ["weights", "export", "nnunet-plain-3d_fullres-fold0", "--to", "bundle", "--out", str(out)]

@@ -280,7 +280,7 @@ def test_models_with_other_labels_are_no_ensemble(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "code"),
     [
-        ("unet-livr-2d", "weights-unknown"),
+        ("unet-phantm-2d", "weights-unknown"),
         ("gone.safetensors", "weights-missing"),
         ("some/where", "weights-missing"),
         ("unet-phantom-2d@7", "weights-unknown"),
@@ -290,7 +290,7 @@ def test_unknown_names_are_told_with_the_nearest(saved: Path, asked: str, code: 
     with pytest.raises(LsnetError) as told:
         _load(asked, saved.parent)
     assert told.value.code == code
-    if asked == "unet-livr-2d":
+    if asked == "unet-phantm-2d":
         assert "did you mean unet-phantom-2d?" in str(told.value)
 
 
