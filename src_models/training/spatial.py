@@ -100,7 +100,7 @@ def moved(
 def _sampling_grid(
     size: Sequence[int], matrix: NDArray[np.float64], offset: NDArray[np.float64], shape: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Positions in an array (sides of 2 or more), -1 to 1 between the middles of its border voxels, last axis first."""
+    """Positions in an array of at least 2 voxels a side, -1 to 1 between the middles of its ends, last axis first."""
     ndim = len(size)
     grid = np.empty((*size, ndim), np.float32)
     for axis in range(ndim):

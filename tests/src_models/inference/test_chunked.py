@@ -49,6 +49,7 @@ CASES = {
     "cropped": ((50, 30, 32), (1.0, 0.7, 0.8), tiny(3, spacing=(1.3, 1.0, 1.0), crop=True, order_image=1)),
     "thick slices": ((30, 24, 20), (5.0, 1.0, 1.0), tiny(3, spacing=(4.0, 1.2, 1.2), order_image=3)),
     "turned": ((40, 24, 28), (1.0, 1.0, 1.0), tiny(3, axis_order=(1, 2, 0), normalisation="rescale_to_0_1")),
+    "other planes": ((40, 24, 28), (1.0, 1.0, 1.0), tiny(3, axis_order=(0, 2, 1), crop=True)),
     "2D network": ((20, 30, 24), (3.0, 1.0, 1.0), tiny(2, spacing=(1.2, 1.2), normalisation="zscore", order_image=3)),
 }
 

@@ -109,6 +109,31 @@ def test_a_spike_thinner_than_the_neck_goes(neck: float, stays: bool) -> None:
     assert done.labels[20, 20] == 1
 
 
+@pytest.mark.parametrize(("radius", "stays"), [(3.0, False), (6.5, True)])
+def test_the_neck_means_the_same_in_three_dimensions(radius: float, stays: bool) -> None:
+    """A ball has twice the curvature of a disc: with a neck of 8 mm and a speed of 1 it rests from a radius of 4 on."""
+    distance = ball(radius, (12.0, 12.0, 12.0), (25, 25, 25), (1.0, 1.0, 1.0))
+    share = (distance > 0).astype(np.float32)
+
+    done = finish(refine((share > 0.5).astype(np.uint8), {1: share}, (1.0, 1.0, 1.0), 8.0))
+
+    assert (not done.notes) is stays
+
+
+def test_where_two_fronts_meet_the_deeper_one_has_the_voxel() -> None:
+    """Both labels are sure of what their discs share: it is cut along the middle."""
+    shape, spacing = (40, 60), (1.0, 1.0)
+    discs = {number: ball(12.0, (20.0, x), shape, spacing) for number, x in ((1, 20.0), (2, 38.0))}
+    labels = np.where(np.maximum(discs[1], discs[2]) > 0, np.where(discs[1] >= discs[2], 1, 2), 0).astype(np.uint8)
+    shares = {number: 1 / (1 + np.exp(-2 * disc)) for number, disc in discs.items()}
+
+    done = finish(refine(labels, shares, spacing, 0.0))
+
+    assert not done.notes
+    assert (done.labels[:, :28] != 2).all()
+    assert (done.labels[:, 31:] != 1).all()
+
+
 def test_a_label_that_would_vanish_keeps_the_networks_mask_with_a_warning() -> None:
     share = np.full((30, 30), 0.05)
     share[14:16, 5:25] = 0.9

@@ -13,13 +13,15 @@ import torch
 from skimage.transform import resize
 
 from src_models.errors import InputError
+from src_models.inference.checks import warnings_for
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import choose_precision
 from src_models.inference.predict import predict, predict_series
 from src_models.networks.zoo import build
 from src_models.progress import finish
+from src_models.training.validation import predict_logits
 from src_models.weights.card import Label
-from tests.src_models.inference.nets import Pointwise, model, run, stacked
+from tests.src_models.inference.nets import Pointwise, Smooth, model, run, stacked
 
 RNG = np.random.default_rng(5)
 
@@ -350,6 +352,37 @@ def test_attention_maps_are_those_of_the_network() -> None:
     for level, each in maps.items():
         wanted = torch.nn.functional.interpolate(each, size=(64, 64), mode="bilinear")[0, 0].numpy()
         np.testing.assert_allclose(result.attention[level], wanted, atol=2e-3)
+
+
+def test_attention_maps_of_mirrored_images_are_mirrored_back() -> None:
+    torch.manual_seed(6)
+    net = build("attention-unet", 1, 2, 2, levels=3, base_width=4).eval()
+    image = RNG.normal(size=(32, 32)).astype(np.float32)
+
+    one = model(net, (32, 32), mirror_axes=(1,))
+    both = run(one, image, (1.0, 1.0), attention=True, mirror="all").attention[1]
+    plain = run(one, image, (1.0, 1.0), attention=True).attention[1]
+    other = run(one, image[:, ::-1].copy(), (1.0, 1.0), attention=True).attention[1][:, ::-1]
+
+    assert np.abs(plain - other).max() > 0.01
+    np.testing.assert_allclose(both, (plain.astype(float) + other) / 2, atol=2e-3)
+
+
+def test_a_small_image_lies_in_the_middle_of_the_window_as_in_training() -> None:
+    torch.manual_seed(2)
+    net = Smooth(2, 3).eval()
+    image = RNG.normal(size=(13, 18)).astype(np.float32)
+
+    found = run(model(net, (24, 24)), image, (1.0, 1.0), probabilities=True, precision="fp32").probabilities
+
+    logits = predict_logits(net, image[None], (24, 24), torch.device("cpu"))
+    np.testing.assert_allclose(found, logits.softmax(0).numpy(), atol=1e-3)
+
+
+def test_the_distance_of_slices_is_not_compared_whichever_axis_they_lie_along() -> None:
+    net = model(build("unet", 1, 2, 2, base_width=4, depth=2), (16, 16), spacing=(1.0, 1.0), axis_order=(1, 0, 2))
+    assert not warnings_for(net.card, (9, 9, 9), (1.0, 8.0, 1.0))
+    assert any("factor 3" in note for note in warnings_for(net.card, (9, 9, 9), (8.0, 1.0, 1.0)))
 
 
 def test_half_precision_on_a_processor_is_used_only_where_it_is_faster() -> None:

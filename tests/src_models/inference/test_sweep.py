@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from src_models.errors import DeviceError
 from src_models.inference.export import AxisMap, Classes, Export, Targets
@@ -21,6 +21,7 @@ from src_models.inference.prepared import lay_out, uncropped
 from src_models.inference.ring import Ring
 from src_models.inference.sweep import Sweep
 from src_models.inference.tiling import Tiling
+from src_models.networks.network import NetOutput, Network, NetworkOptions
 from src_models.networks.zoo import build
 from src_models.weights.card import Label
 from src_models.weights.model import Model
@@ -81,6 +82,37 @@ def test_exact_tiles_give_what_the_whole_image_gives(shape: tuple[int, ...]) -> 
     tiled = logits_of(one, image, Tiling(0.5, net.receptive_field().reach, net.stride))
 
     assert (tiled - whole).abs().max() <= 1e-5 * whole.abs().max()
+
+
+class LongSighted(Network):
+    """Reaches 4 voxels along its last axis and 1 along its second, with a stride along its last alone."""
+
+    name = "long-sighted"
+
+    def __init__(self) -> None:
+        super().__init__(1, 2, 3, NetworkOptions())
+        self.stride = (1, 1, 2)
+        self.layers = nn.Sequential(
+            nn.Conv3d(1, 2, (1, 3, 5), padding=(0, 1, 2)), nn.MaxPool3d((1, 1, 2)),
+            nn.Conv3d(2, 2, (1, 1, 3), padding=(0, 0, 1)), nn.ConvTranspose3d(2, 2, (1, 1, 2), (1, 1, 2)),
+        )  # fmt: skip
+
+    def compute(self, x: torch.Tensor) -> NetOutput:
+        return NetOutput(self.layers(x))
+
+
+@pytest.mark.parametrize("shape", [(40, 9, 12), (9, 40, 12), (9, 10, 40)])
+def test_the_halo_of_exact_tiles_belongs_to_the_axes_of_the_network(shape: tuple[int, int, int]) -> None:
+    """Whichever axis is swept."""
+    torch.manual_seed(3)
+    net = LongSighted().eval()
+    image = RNG.normal(size=shape).astype(np.float32)
+    with torch.inference_mode():
+        whole = net(torch.from_numpy(image)[None, None])[0].softmax(0).numpy()
+
+    tiled = run(model(net, (4, 4, 4)), image, (1.0, 1.0, 1.0), tile="exact", probabilities=True, precision="fp32")
+
+    np.testing.assert_allclose(tiled.probabilities, whole, atol=1e-3)
 
 
 def test_exact_tiles_of_a_unet_with_batch_norm() -> None:
@@ -232,6 +264,7 @@ import numpy as np, psutil, torch
 from pathlib import Path
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.predict import predict
+from src_models.networks.network import NetOutput, Network, NetworkOptions
 from src_models.networks.zoo import build
 from tests.src_models.inference.nets import model
 torch.set_num_threads(1)

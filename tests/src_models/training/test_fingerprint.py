@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,18 @@ def test_shapes_are_after_the_crop_and_the_ratio_is_the_median():
     assert found.spacings == ((2.0, 1.0, 1.0),) * 3
     assert found.crop_ratio == pytest.approx(8 * 9 * 8 / (10 * 12 * 14))
     assert found.unit == "mm"
+
+
+def test_ignored_voxels_have_no_intensity():
+    """What is not labelled says nothing about the structures."""
+    given = data()
+    ignoring = replace(given, labels=given.labels[:2], ignore_label=2)
+    found = fingerprint_now(ignoring).channels[0]
+    inside = []
+    for case in given.cases:
+        volume, segmentation = case.read()
+        inside.append(volume.array[0][segmentation.labels == 1].mean(dtype=float))
+    assert found.mean == pytest.approx(np.mean(inside))
 
 
 def test_statistics_are_the_limit_of_drawing_alike_from_every_case():

@@ -312,6 +312,11 @@ def test_left_and_right_are_not_mirrored():
         update={"preprocessing": chosen.preprocessing.model_copy(update={"axis_order": (2, 0, 1)})}
     )
     assert mirror_axes(sided, turned) == (1, 2)
+    # slices of a volume, along its first axis or along its last
+    for order, axes in (((0, 1, 2), (0,)), ((2, 0, 1), (0, 1)), ((1, 0, 2), (0,))):
+        preprocessing = chosen.preprocessing.model_copy(update={"axis_order": order})
+        flat = chosen.model_copy(update={"patch": (16, 16), "preprocessing": preprocessing})
+        assert mirror_axes(sided, flat) == axes
     asked = sided.model_copy(update={"augmentation": Augmentation(mirror_axes=(0, 1, 2))})
     assert mirror_axes(asked, chosen) == (0, 1, 2)
     only_left = plan.model_copy(update={"labels": (*plan.labels[:1], Label(name="left atrium", value=1, channel=1))})
