@@ -28,11 +28,15 @@ def finds_text(card: ModelCard) -> str:
 def score_text(card: ModelCard) -> str:
     """How good it was on patients that it had not seen; "" where nothing is known."""
     rows = [row for row in card.metrics if isinstance(row.get("dice"), int | float)]
+    # one row a label and one for their mean; of several folds, one over all of them; and rows of other data sets
+    rows = [row for row in rows if str(row.get("name", "mean")) == "mean"]
+    folds = [row for row in rows if str(row.get("fold")).isdigit()]
+    rows = [row for row in rows if str(row.get("fold")) == "all"][:1] or folds or rows
     if not rows:
         return ""
-    mean = sum(float(row["dice"]) for row in rows) / len(rows)
-    patients = sum(int(row.get("patients", 0)) for row in rows)
-    where = f"{patients} unseen patients" if patients > 1 else "unseen patients"
+    counts = [max(int(row.get("patients") or 1), 1) for row in rows]
+    mean = sum(float(row["dice"]) * count for row, count in zip(rows, counts, strict=True)) / sum(counts)
+    where = f"{sum(counts)} unseen patients" if sum(counts) > len(rows) else "unseen patients"
     return f"Dice {mean:.3f} on {where}"
 
 
@@ -49,7 +53,7 @@ def about_lines(card: ModelCard) -> list[tuple[str, str]]:
         ("Expects", ", ".join(dict.fromkeys(part for part in expects if part))),
         ("Window", " x ".join(str(n) for n in card.patch) + " voxels"),
         ("Network", str(card.network.get("name", ""))),
-        ("Unseen patients", score_text(card) or card.metrics_note or "nothing is known"),
+        ("Unseen patients", ". ".join(filter(None, (score_text(card), card.metrics_note))) or "nothing is known"),
         ("Licence", card.weights_licence or data.licence or "not stated"),
         ("SHA-256", card.sha256[:16]),
         ("Use", card.intended_use),

@@ -123,6 +123,8 @@ class _ChunkedJob:
         self.passes = Passes(folds, choose_device(wanted.device), mirror_axes=axes)
         self.tiling, said = tiling_for(wanted, self.passes, self.card.ndim)
         self.notes = notes + said
+        if wanted.post == "auto" and self.card.inference.get("keep_largest"):
+            self.notes.append("The model asks for the largest part of labels alone: slab by slab all parts stay.")
         self.whole = uncropped(self.shape, spacing, self.card.preprocessing)
         self.along = self.whole.axis_order.index(0)
         if self.card.ndim == 2 and self.along != 0:
@@ -168,7 +170,9 @@ class _ChunkedJob:
 
     def _look(self) -> Generator[PredictionProgress, None, Summary]:
         """The first pass over the image."""
-        work = summarise(self.source, self.thickness, self.card.preprocessing.crop_to_nonzero)
+        pre = self.card.preprocessing
+        windows = [channel.window for channel in pre.channels]
+        work = summarise(self.source, self.thickness, pre.crop_to_nonzero, windows)
         message = f"Looking at the image. {self.forecast.sentence}"
         values = {"peak_memory_gb": self.forecast.peak / 1e9}
         while True:

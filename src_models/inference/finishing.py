@@ -79,12 +79,25 @@ def finish_labels(
     if parameters.refine == "levelset" and probabilities is not None:
         from src_models.inference.refine import refine
 
-        shares = {label.value: probabilities[label.channel] for label in card.labels if label.value != 0}
+        shares = _shares(probabilities, card)
         names = {label.value: label.name for label in card.labels}
         done = yield from refine(labels, shares, spacing, parameters.neck, names)
         labels = done.labels
         notes += done.notes
     return labels, notes
+
+
+def _shares(probabilities: NDArray[np.float16], card: ModelCard) -> dict[int, NDArray[np.float16]]:
+    """Probability of each label number; that of a region without the regions that are painted over it."""
+    if card.head == "softmax":
+        return {label.value: probabilities[label.channel] for label in card.labels if label.value != 0}
+    shares: dict[int, NDArray[np.float16]] = {}
+    free: NDArray[np.float16] | None = None
+    for label in reversed(card.labels):
+        own = probabilities[label.channel]
+        shares[label.value] = own if free is None else np.minimum(own, free)
+        free = 1 - own if free is None else np.minimum(free, 1 - own)
+    return shares
 
 
 def _crf(

@@ -6,6 +6,7 @@ made from as many planes of the image as a spline reaches, so that they are thos
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,7 +48,7 @@ class Summary:
     box : tuple of slice
         The smallest that holds everything but zeros, in array order.
     means, stds, lows, highs : tuple of float
-        Per channel, inside the box for z-scores.
+        Per channel, inside the box; of values clipped to the channel's window where that is used.
     """
 
     box: tuple[slice, ...]
@@ -64,7 +65,9 @@ def read_slab(source: ArrayLike, spatial: int, start: int, stop: int) -> NDArray
     return np.asarray(source[:, start:stop])
 
 
-def summarise(source: ArrayLike, thickness: int, crop: bool) -> Generator[float, None, Summary]:
+def summarise(
+    source: ArrayLike, thickness: int, crop: bool, windows: Sequence[tuple[float, float] | None] = ()
+) -> Generator[float, None, Summary]:
     """Go over all slabs once.
 
     Parameters
@@ -75,6 +78,8 @@ def summarise(source: ArrayLike, thickness: int, crop: bool) -> Generator[float,
         Planes that are read at a time.
     crop : bool
         Whether the box is wanted.
+    windows : sequence of (float, float) or None
+        Of the channels; see `Channel.window`.
 
     Yields
     ------
@@ -88,8 +93,8 @@ def summarise(source: ArrayLike, thickness: int, crop: bool) -> Generator[float,
     """
     depth = source.shape[-3]
     there = [np.zeros(n, bool) for n in source.shape[-3:]]
-    sums: list[NDArray[np.float64]] = []
-    lows, highs = [], []
+    channels = 1 if len(source.shape) == 3 else source.shape[0]
+    views = [_Values(channels), _Values(channels, windows)]
     for start in range(0, depth, thickness):
         slab = read_slab(source, 3, start, min(start + thickness, depth))
         if slab.dtype.kind == "f" and not np.isfinite(slab).all():
@@ -104,24 +109,53 @@ def summarise(source: ArrayLike, thickness: int, crop: bool) -> Generator[float,
         there[1] |= filled.any((0, 2))
         there[2] |= filled.any((0, 1))
         wide = slab.reshape(len(slab), -1).astype(np.float64)
-        sums.append(np.stack([wide.sum(1), (wide**2).sum(1)]))
-        lows.append(wide.min(1))
-        highs.append(wide.max(1))
+        for view in views if any(windows) else views[:1]:
+            view.add(wide)
         yield min(1.0, (start + thickness) / depth)
     marked = [np.flatnonzero(line) for line in there]
     whole = tuple(slice(0, n) for n in source.shape[-3:])
     box = tuple(slice(int(m[0]), int(m[-1]) + 1) for m in marked) if crop and all(m.size for m in marked) else whole
-    # zeros outside the box add nothing to the sums, so the count alone has to be that of the box
-    count = float(np.prod([part.stop - part.start for part in box]))
-    first, second = np.sum(sums, 0) / count
-    stds = np.sqrt(np.maximum(second - first**2, 0))
-    return Summary(
-        box,
-        tuple(first.tolist()),
-        tuple(stds.tolist()),
-        tuple(np.min(lows, 0).tolist()),
-        tuple(np.max(highs, 0).tolist()),
-    )
+    inside = math.prod(part.stop - part.start for part in box)
+    raw, clipped = (view.within(inside, math.prod(source.shape[-3:]) - inside) for view in views)
+    found = [
+        clipped[k] if window is not None and raw[k][2] < window[0] else raw[k]
+        for k, window in enumerate(windows or [None] * channels)
+    ]
+    means, stds, lows, highs = zip(*found, strict=True)
+    return Summary(box, means, stds, lows, highs)
+
+
+class _Values:
+    """What is gathered of the values of each channel, clipped to its window where there is one.
+
+    Outside the box all channels are 0, which is taken out again in the end.
+    """
+
+    def __init__(self, channels: int, windows: Sequence[tuple[float, float] | None] = ()) -> None:
+        ends = [window or (-np.inf, np.inf) for window in windows or [None] * channels]
+        self._low, self._high = np.array(ends).T[:, :, None]
+        self._sums = np.zeros((2, channels))
+        self._lows, self._highs = np.full(channels, np.inf), np.full(channels, -np.inf)
+        self._zeros = np.zeros(channels)
+
+    def add(self, wide: NDArray[np.float64]) -> None:
+        """Take the values of a slab, (C, voxels)."""
+        there = wide != 0
+        wide = np.clip(wide, self._low, self._high)
+        self._sums += wide.sum(1), (wide**2).sum(1)
+        self._lows = np.minimum(self._lows, wide.min(1, initial=np.inf, where=there))
+        self._highs = np.maximum(self._highs, wide.max(1, initial=-np.inf, where=there))
+        self._zeros += (~there).sum(1)
+
+    def within(self, inside: int, outside: int) -> list[tuple[float, float, float, float]]:
+        """Mean, standard deviation, lowest and highest value of each channel in a box of so many voxels."""
+        zero = np.clip(0.0, self._low, self._high)[:, 0]
+        mean = (self._sums[0] - outside * zero) / inside
+        std = np.sqrt(np.maximum((self._sums[1] - outside * zero**2) / inside - mean**2, 0))
+        has_zero = self._zeros > outside
+        low = np.where(has_zero, np.minimum(self._lows, zero), self._lows)
+        high = np.where(has_zero, np.maximum(self._highs, zero), self._highs)
+        return [(float(m), float(s), float(a), float(b)) for m, s, a, b in zip(mean, std, low, high, strict=True)]
 
 
 def fixed_normalisation(pre: Preprocessing, summary: Summary) -> Preprocessing:
@@ -131,7 +165,14 @@ def fixed_normalisation(pre: Preprocessing, summary: Summary) -> Preprocessing:
         mean, std, low, high = summary.means[k], summary.stds[k], summary.lows[k], summary.highs[k]
         if channel.normalisation == "rescale_to_0_1":
             mean, std = low, high - low
-        if channel.normalisation in ("zscore", "rescale_to_0_1"):
+        elif channel.normalisation == "nonorm":
+            mean, std = 0.0, 1.0
+        elif channel.normalisation == "ct" and channel.statistics is not None:
+            known = channel.statistics
+            mean, std = known.mean, known.std
+            low, high = (min(max(end, known.percentile_00_5), known.percentile_99_5) for end in (low, high))
+        if channel.normalisation != "rgb_to_0_1":
+            # the clip to these ends is the clip to the window, and splines do not leave them
             known = ChannelStatistics(
                 mean=mean, median=mean, std=std, minimum=low, maximum=high, percentile_00_5=low, percentile_99_5=high
             )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from src_models.errors import GeometryError, InputError
 from src_models.geometry import check_spacing
-from src_models.metrics.surface import Distances, bounding_box, directed_distances
+from src_models.metrics.surface import Distances, bounding_box, directed_distances, surface_voxels
 
 Unit = Literal["mm", "px"]
 Empties = Literal["standard", "nnunet"]
@@ -146,6 +146,12 @@ class Comparison:
     def surface_distances(self) -> tuple[Distances, Distances]:
         """From every surface voxel of the prediction to the reference's surface, and the other way, over all pairs."""
         return self._joined(0), self._joined(1)
+
+    @cached_property
+    def lone_surface(self) -> int:
+        """Surface voxels of pairs in which the other mask is empty: no distance, and within no tolerance."""
+        lone = [pair for pair in self.pairs if pair.prediction.any() != pair.reference.any()]
+        return sum(int(np.count_nonzero(surface_voxels(pair.prediction | pair.reference))) for pair in lone)
 
     @cached_property
     def volume_means(self) -> tuple[float, float]:

@@ -44,13 +44,15 @@ def separate_axis(current: Sequence[float], target: Sequence[float]) -> int | No
     -------
     int or None
         The coarsest axis of the current spacing where its largest exceeds its smallest more than 3 times, else that of
-        the target; None also where two axes tie as the coarsest.
+        the target; None also where two axes tie as the coarsest, and for a picture, which has no slices.
     """
+    if len(current) < 3:
+        return None
     for spacing in (current, target):
         coarsest = max(spacing)
         if coarsest / min(spacing) > ANISOTROPY:
             axes = [axis for axis, h in enumerate(spacing) if h == coarsest]
-            return axes[0] if len(axes) == 1 and len(spacing) > 1 else None
+            return axes[0] if len(axes) == 1 else None
     return None
 
 

@@ -129,7 +129,7 @@ def crossval(
     found: dict[int, tuple[CaseScore, ...]] = {}
     for place, fold in enumerate(chosen):
         folder = out / f"fold_{fold}"
-        scores = finished_scores(plan, folder, fold, seed)
+        scores = finished_scores(plan, folder, fold, seed, configuration)
         if scores is None:
             work = train(plan, data, folder, configuration=configuration, fold=fold, seed=seed, settings=settings)
             scores = (yield from _told(work, fold, place, len(chosen))).cases
@@ -153,13 +153,15 @@ def _told(work: Generator[Progress, None, Any], fold: int, place: int, count: in
         work.close()
 
 
-def finished_scores(plan: TrainingPlan, folder: Path, fold: int, seed: int) -> tuple[CaseScore, ...] | None:
+def finished_scores(
+    plan: TrainingPlan, folder: Path, fold: int, seed: int, configuration: str | None = None
+) -> tuple[CaseScore, ...] | None:
     """Scores of a fold that is finished; None where it is not there or not done.
 
     Raises
     ------
     FileError
-        Where the folder holds a fold of another plan or seed.
+        Where the folder holds a fold of another plan, configuration or seed.
     """
     if not (folder / SCORES).exists():
         return None
@@ -170,6 +172,14 @@ def finished_scores(plan: TrainingPlan, folder: Path, fold: int, seed: int) -> t
     if (card.plan_hash, card.seed, card.fold) != (plan_hash(plan), seed, str(fold)):
         raise FileError(
             "crossval-other", f"{folder.name} holds a fold of another plan or seed", "", "Choose another --out."
+        )
+    chosen = plan.configuration(configuration)
+    if (card.patch, card.preprocessing) != (chosen.patch, chosen.preprocessing):
+        raise FileError(
+            "crossval-configuration",
+            f"{folder.name} holds a fold of another configuration than {chosen.name}",
+            "",
+            "Choose another --out.",
         )
     return read_scores(folder / SCORES)
 

@@ -7,12 +7,15 @@ import re
 from src_models.training.plan import Configuration, TrainingPlan
 
 _SIDE = re.compile(r"(?<![a-z])(left|right|l|r)(?![a-z])", re.IGNORECASE)
+# where a word begins in a name like leftKidney or KidneyL
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LEFT, _RIGHT = {"left", "l"}, {"right", "r"}
 
 
 def tells_sides(plan: TrainingPlan) -> bool:
     """Whether labels are named for a left and a right: a mirrored image would have the wrong names."""
-    found = {match.lower() for label in plan.labels for match in _SIDE.findall(label.name.replace("_", " "))}
+    names = [_WORD.sub(" ", label.name.replace("_", " ")) for label in plan.labels]
+    found = {match.lower() for name in names for match in _SIDE.findall(name)}
     return bool(found & _LEFT) and bool(found & _RIGHT)
 
 

@@ -74,7 +74,8 @@ def select_postprocessing(
     models = {fold: store.load(result.out / f"fold_{fold}" / WEIGHTS) for fold in result.folds}
     for number, (fold, name) in enumerate(names, 1):
         volume, segmentation = data.case(name).read()
-        work = predict(models[fold], volume.array, volume.grid.spacing, parameters)
+        unit = "mm" if volume.grid.spacing_known else "px"
+        work = predict(models[fold], volume.array, volume.grid.spacing, parameters, unit=unit)
         while True:
             try:
                 next(work)

@@ -89,6 +89,10 @@ def moved(
     last = np.clip(np.ceil(corners.max(0)).astype(int), 0, np.array(labels.shape) - 1)
     box = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
     part, names = np.asarray(image[(slice(None), *box)], np.float32), np.asarray(labels[box])
+    if 1 in names.shape:
+        # along an axis of one voxel every place would show that voxel: one of nothing beside it has places of its own
+        more = [(0, int(n == 1)) for n in names.shape]
+        part, names = np.pad(part, [(0, 0), *more]), np.pad(names, more, constant_values=OUTSIDE)
     grid = _sampling_grid(size, matrix, offset - first, names.shape)
     return _sampled(part, names, grid)
 
@@ -96,16 +100,16 @@ def moved(
 def _sampling_grid(
     size: Sequence[int], matrix: NDArray[np.float64], offset: NDArray[np.float64], shape: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Positions in an array of this shape, -1 to 1 between the middles of its border voxels, last axis first."""
+    """Positions in an array (sides of 2 or more), -1 to 1 between the middles of its border voxels, last axis first."""
     ndim = len(size)
     grid = np.empty((*size, ndim), np.float32)
     for axis in range(ndim):
-        unit = 2 / max(shape[axis] - 1, 1)
+        unit = 2 / (shape[axis] - 1)
         total = np.float32(0)
         for other, n in enumerate(size):
             line = matrix[axis, other] * np.arange(n) * unit
             if other == 0:
-                line += offset[axis] * unit - (1 if shape[axis] > 1 else 0)
+                line += offset[axis] * unit - 1
             total = total + line.astype(np.float32).reshape([-1 if a == other else 1 for a in range(ndim)])
         grid[..., ndim - 1 - axis] = total
     return grid

@@ -251,3 +251,17 @@ def test_what_is_copied_makes_the_same_labels(panel, qtbot, tmp_path):
     np.testing.assert_array_equal(session["labels"], panel.segment_run.layers["labels"].data)
     panel.controls.command_button.click()
     assert "lsnet predict image.nii.gz --weights unet-bright-2d" in QApplication.clipboard().text()
+
+
+def test_the_score_counts_every_patient_once():
+    """Rows of labels stand beside their mean, and rows of folds beside that over all of them."""
+    from napari_lsnet.segment.words import score_text
+    from src_models.weights.listing import SHIPPED
+    from src_models.weights.pairs import read_card
+
+    cards = {path.stem: read_card(path) for path in SHIPPED.glob("*.safetensors")}
+    liver = next(card for name, card in cards.items() if "liver" in name)
+    over_all = [row for row in liver.metrics if row["fold"] == "all" and row["name"] == "mean"]
+    assert score_text(liver) == f"Dice {over_all[0]['dice']:.3f} on {over_all[0]['patients']} unseen patients"
+    folds = liver.model_copy(update={"metrics": tuple(row for row in liver.metrics if row["fold"] != "all")})
+    assert score_text(folds).endswith(f" on {over_all[0]['patients']} unseen patients")

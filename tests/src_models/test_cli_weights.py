@@ -39,10 +39,10 @@ def test_the_list_is_one_json_list_of_objects_with_names(folder: Path, capsys: p
         assert main(words) == 0
         out = capsys.readouterr().out
         listed = {entry["name"]: entry for entry in json.loads(out)}
-        mine = listed["unet-liver-2d"]
+        mine = listed["unet-phantom-2d"]
         assert (mine["state"], mine["licence"], len(mine["sha256"])) == ("installed", "CC-BY-SA-4.0", 64)
     assert main(["weights", "list"]) == 0
-    assert "unet-liver-2d@1" in capsys.readouterr().out
+    assert "unet-phantom-2d@1" in capsys.readouterr().out
 
 
 def test_import_show_verify_export(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +52,7 @@ def test_import_show_verify_export(folder: Path, tmp_path: Path, capsys: pytest.
     shown = capsys.readouterr().out
     for words in ("Research use only", "CT (ct)", "2 x 1 x 1 mm", "1 liver", "CC-BY-4.0", "SHA-256"):
         assert words in shown
-    assert main(["weights", "verify", "--json"]) == 0
+    assert main(["weights", "verify", "nnunet-plain-3d_fullres-fold0", "--json"]) == 0
     assert _last(capsys)["state"] == "installed"
     out = tmp_path / "bundle"
     words = ["weights", "export", "nnunet-plain-3d_fullres-fold0", "--to", "bundle", "--out", str(out)]
@@ -71,7 +71,7 @@ def test_a_folder_for_others_holds_both_files(folder: Path, tmp_path: Path) -> N
     network = small_network()
     folder.mkdir()
     store.save(network, card_for(network), folder)
-    assert main(["weights", "export", "unet-liver-2d", "--out", str(tmp_path / "shared")]) == 0
+    assert main(["weights", "export", "unet-phantom-2d", "--out", str(tmp_path / "shared")]) == 0
     assert store.load(tmp_path / "shared").card == store.load(folder).card
 
 
@@ -79,16 +79,16 @@ def test_damage_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     network = small_network()
     folder.mkdir()
     store.save(network, card_for(network), folder)
-    file = folder / "unet-liver-2d@1.safetensors"
+    file = folder / "unet-phantom-2d@1.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(bytes(content))
-    assert main(["weights", "verify", "unet-liver-2d"]) == 4
+    assert main(["weights", "verify", "unet-phantom-2d"]) == 4
     assert "not the file that it should be" in capsys.readouterr().out
     file.write_bytes(bytes(content[:-1]))
     assert main(["weights", "list"]) == 0
     assert "cut short" in capsys.readouterr().out
-    assert main(["weights", "show", "unet-liver-2d", "--json"]) == 0
+    assert main(["weights", "show", "unet-phantom-2d", "--json"]) == 0
     assert _last(capsys)["state"] == "damaged"
 
 

@@ -12,7 +12,11 @@ import zarr
 from src_models.errors import InputError, SaveError
 from src_models.inference.chunked import open_array, predict_chunked
 from src_models.inference.parameters import PredictionParameters
+from src_models.inference.prepared import lay_out
+from src_models.inference.slabs import SlabInput, fixed_normalisation, summarise
 from src_models.networks.zoo import build
+from src_models.preprocessing.parameters import Channel, ChannelStatistics, Preprocessing
+from src_models.preprocessing.prepare import prepare
 from src_models.progress import finish
 from src_models.weights.model import Model
 from tests.src_models.inference.nets import model, run
@@ -68,6 +72,31 @@ def test_slabs_give_what_the_whole_gives(name: str, tmp_path: Path) -> None:
     assert (labels[:] == whole).mean() > 0.999
 
 
+@pytest.mark.parametrize("normalisation", ["zscore", "rescale_to_0_1", "nonorm", "ct"])
+@pytest.mark.parametrize("window", [None, (10.0, 200.0)])
+@pytest.mark.parametrize("lowest", [-900.0, 60.0])
+def test_slabs_are_normalised_as_the_whole(normalisation: str, window: tuple[float, float] | None, lowest: float):
+    """Values all above 0 in a margin of zeros, or a CT with a window: what counts is the box, clipped."""
+    image = np.zeros((1, 30, 16, 18), np.float32)
+    image[:, 6:25, 3:14, 4:16] = RNG.uniform(lowest, 400, (19, 11, 12))
+    known = ChannelStatistics(
+        mean=80, median=80, std=40, minimum=0, maximum=300, percentile_00_5=-50, percentile_99_5=500
+    )
+    channel = Channel(normalisation=normalisation, window=window, statistics=known)
+    pre = Preprocessing(channels=(channel,), spacing=(1.3, 0.8, 1.1))
+    expected = prepare(image, (1.0, 1.0, 1.0), pre)
+    card = tiny(3).card.model_copy(update={"preprocessing": pre})
+
+    summary = finish(summarise(image[0], 7, True, [window]))
+    layout = lay_out(expected.way, card, along=0)
+    slabs = SlabInput(image[0], expected.way, layout, fixed_normalisation(pre, summary))
+
+    assert summary.box == expected.way.box
+    whole = slabs[(slice(None), *(slice(0, n) for n in layout.padded))]
+    inner = tuple(slice(b, b + n) for b, n in zip(layout.before, layout.coarse, strict=True))
+    np.testing.assert_allclose(whole[(slice(None), *inner)], expected.array, rtol=1e-4, atol=1e-4)
+
+
 def test_never_more_than_a_slab_is_read(tmp_path: Path) -> None:
     watched = Watched(RNG.normal(size=(200, 16, 16)).astype(np.float32))
     watched.chunks = (10, 16, 16)  # type: ignore[attr-defined]
@@ -85,6 +114,18 @@ def test_cancel_leaves_nothing(tmp_path: Path) -> None:
     work.close()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_that_the_card_would_take_away_are_spoken_of(tmp_path: Path) -> None:
+    one = tiny(3, inference={"keep_largest": [[1]]})
+    image = RNG.normal(size=(20, 20, 20))
+
+    said = finish(predict_chunked(one, image, (1.0,) * 3, tmp_path / "a.zarr")).notes
+    plain = PredictionParameters(post="none")
+    asked = finish(predict_chunked(one, image, (1.0,) * 3, tmp_path / "b.zarr", plain)).notes
+
+    assert any("largest part" in note for note in said)
+    assert not any("largest part" in note for note in asked)
 
 
 def test_what_needs_the_whole_image_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from skimage.measure import label as skimage_label
 from src_models.inference.postprocess import keep_largest, keep_largest_of_each, remove_small
 from src_models.inference.refine import refine
 from src_models.progress import finish
+from src_models.weights.card import Label
 from tests.src_models.inference.nets import Pointwise, model, run
 
 RNG = np.random.default_rng(3)
@@ -137,6 +138,23 @@ def test_they_follow_a_prediction_when_asked_for() -> None:
     np.testing.assert_array_equal(small, largest)
     assert (refined.labels != largest).mean() < 0.02
     assert refined.probabilities is None
+
+
+def test_a_region_does_not_grow_into_the_one_that_is_painted_over_it() -> None:
+    """Both regions are sure of the core: it belongs to the later one, and the level set leaves it there."""
+    rows, columns = np.mgrid[:50, :50] - 24.5
+    distance = np.hypot(rows, columns)
+    logits = np.stack([18 - distance, 6 - distance]).astype(np.float32)
+    regions = (Label(name="whole", value=1, channel=0), Label(name="core", value=2, channel=1))
+    one = model(Pointwise(2, 2, lambda x: x, channels=2), (50, 50), channels=2, head="sigmoid", labels=regions)
+
+    plain = run(one, logits, (1.0, 1.0)).labels
+    refined = run(one, logits, (1.0, 1.0), refine="levelset", neck=0.0)
+
+    assert (plain == 2).sum() > 100
+    assert not [note for note in refined.notes if "level set" in note]
+    assert ((refined.labels == 2) == (plain == 2)).mean() > 0.995
+    assert ((refined.labels == 1) == (plain == 1)).mean() > 0.99
 
 
 def test_the_card_may_ask_for_the_largest_part() -> None:

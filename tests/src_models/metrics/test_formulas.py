@@ -181,6 +181,8 @@ def test_a_missed_slice_is_counted_and_a_missed_organ_has_no_distance() -> None:
     pooled = pool([good, missed])
     assert measure(pooled, ["dice", "hd"])["dice"].value == pytest.approx(2 / 3)
     assert (measure(pooled, ["hd"])["hd"].value, pooled.without_distance) == (0.0, 1)
+    # 8 surface voxels of either mask of the good slice, 8 of the missed one
+    assert measure(pooled, ["nsd"], nsd_tolerance=1.0)["nsd"].value == pytest.approx(2 / 3)
     invented = Comparison.of(full, empty, (1.0, 1.0))
     crossed = pool([missed, invented])
     assert math.isnan(measure(crossed, ["hd"])["hd"].value)

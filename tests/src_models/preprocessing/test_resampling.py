@@ -131,6 +131,8 @@ def test_the_new_size_is_rounded_half_to_even_as_pythons_round_does():
         # Two axes tie as the coarsest: in none, and the target is not asked.
         ((1.25, 0.24, 1.25), (5.0, 1.0, 1.0), None),
         ((1.0, 1.0), (1.0, 1.0), None),
+        # A picture has no slices, however long its pixels are: nnU-Net interpolates both its axes.
+        ((4.0, 1.0), (1.0, 1.0), None),
     ],
 )
 def test_when_slices_are_not_interpolated(current, target, axis):

@@ -21,6 +21,7 @@ from src_models.training.augmentation import (
     with_gamma,
 )
 from src_models.training.plan import Augmentation
+from src_models.training.spatial import cut, moved
 
 KINDS = (
     "rotation",
@@ -97,6 +98,17 @@ def test_labels_and_image_move_together(ndim):
         inside = y != OUTSIDE
         assert ((x[0] > 0) == (y == 1))[inside].mean() > 0.99
         assert (y == 1).any()
+
+
+@pytest.mark.parametrize(("planes", "low"), [(1, -2), (4, 3), (3, -1)])
+def test_where_there_is_one_plane_the_rest_of_the_patch_stays_empty(planes, low):
+    """Turned by nothing, a patch is what is cut out, however little of the image it shows."""
+    image = np.random.default_rng(5).normal(size=(1, planes, 9, 9)).astype(np.float32)
+    labels = np.ones((planes, 9, 9), np.int16)
+    expected = cut(image, labels, (low, 0, 0), (5, 9, 9))
+    found = moved(image, labels, (low, 0, 0), (5, 9, 9), np.eye(3))
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_rotation_by_a_right_angle_is_exact():

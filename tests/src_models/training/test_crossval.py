@@ -78,6 +78,16 @@ def test_finished_folds_are_not_trained_again(done):
         finish(crossval(PLAN, DATA, out, seed=1, settings=CPU))
 
 
+def test_a_fold_of_another_configuration_is_not_taken_for_this_one(tmp_path):
+    """Plan and seed are the same: 3d_fullres into the folder of 2d must not give the scores of 2d."""
+    first = PLAN.configuration()
+    second = first.model_copy(update={"name": "3d_lowres", "patch": tuple(2 * n for n in first.patch)})
+    plan = PLAN.model_copy(update={"configurations": (first, second)})
+    finish(crossval(plan, DATA, tmp_path, folds=(0,), settings=CPU))
+    with pytest.raises(FileError, match="another configuration than 3d_lowres"):
+        finish(crossval(plan, DATA, tmp_path, configuration="3d_lowres", folds=(0,), settings=CPU))
+
+
 def test_a_stopped_fold_goes_on(tmp_path, done):
     plan = PLAN.model_copy(update={"iterations": 3})
     work = crossval(plan, DATA, tmp_path / "a", folds=(1,), settings=CPU)

@@ -303,6 +303,10 @@ def test_left_and_right_are_not_mirrored():
     chosen = plan.configuration()
     assert mirror_axes(plan, chosen) == (0, 1, 2)
     assert mirror_axes(sided, chosen) == (0, 1)
+    for one, other in (("LeftKidney", "RightKidney"), ("lungL", "lungR")):
+        names = [label.model_copy(update={"name": n}) for label, n in zip(sided.labels[1:], (one, other), strict=True)]
+        joined = sided.model_copy(update={"labels": (sided.labels[0], *names)})
+        assert mirror_axes(joined, chosen) == (0, 1)
     # the network's axes may come in another order: its first is then the image's last
     turned = chosen.model_copy(
         update={"preprocessing": chosen.preprocessing.model_copy(update={"axis_order": (2, 0, 1)})}

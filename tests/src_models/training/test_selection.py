@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from src_models.training.cases import open_data_set
 from src_models.training.crossval import CrossvalResult, crossval, table_rows
 from src_models.training.loop import RunSettings
 from src_models.training.selection import Scores, add_variants, best_configuration, decide, select_postprocessing
 from src_models.training.validation import CaseScore
 from src_models.weights import store
 from tests.runs import finish
-from tests.src_models.training.tiny import discs, tiny_plan
+from tests.src_models.training.tiny import discs, tiny_plan, write_pictures
 
 
 def truth() -> np.ndarray:
@@ -75,3 +77,19 @@ def test_the_decision_reaches_the_cards(tmp_path):
     assert json.loads((tmp_path / "selection.json").read_text())["keep_largest"] == [list(one) for one in kept]
     for model in store.load_folds(tmp_path):
         assert model.card.inference["keep_largest"] == [list(one) for one in kept]
+
+
+def test_pictures_without_a_size_are_judged_at_the_size_they_were_trained_at(tmp_path):
+    """The card knows about how large a pixel was; that is for images in mm, and not for the pictures themselves."""
+    folder = write_pictures(tmp_path / "data", discs(5, (40, 40)))
+    data = open_data_set(folder)
+    plan = tiny_plan(data, options={"depth": 1, "base_width": 2}, epochs=1, iterations=1)
+    chosen = plan.configuration()
+    pixels = chosen.preprocessing.model_copy(update={"spacing": None, "unit": "px", "pixel_mm": 0.2})
+    plan = plan.model_copy(update={"configurations": (chosen.model_copy(update={"preprocessing": pixels}),)})
+    result = finish(crossval(plan, data, tmp_path / "out", settings=RunSettings(device="cpu", workers=0)))
+    finish(select_postprocessing(plan, data, result, device="cpu"))
+    unseen = [score.dice for cases in result.folds.values() for score in cases]
+    dice = json.loads((tmp_path / "out" / "selection.json").read_text())["dice"]["raw"]
+    assert dice["1"] == pytest.approx(np.mean([next(iter(one.values())) for one in unseen]), abs=1e-3)
+    assert dice["1"] > 0

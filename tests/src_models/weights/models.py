@@ -19,7 +19,7 @@ def small_network(seed: int = 0, **options: Any) -> Network:
 
 def card_for(network: Network, **changes: Any) -> ModelCard:
     content: dict[str, Any] = {
-        "name": "unet-liver-2d",
+        "name": "unet-phantom-2d",
         "task": "liver in CT slices",
         "network": network.config,
         "ndim": network.ndim,

@@ -444,7 +444,7 @@ def test_a_model_of_this_program_is_copied_under_its_name(tmp_path: Path) -> Non
     network = small_network()
     store.save(network, card_for(network), tmp_path / "shared.safetensors")
     (entry,) = _import(tmp_path / "shared.safetensors", tmp_path / "out")
-    assert (entry.name, entry.path) == ("unet-liver-2d", tmp_path / "out" / "unet-liver-2d@1.safetensors")
+    assert (entry.name, entry.path) == ("unet-phantom-2d", tmp_path / "out" / "unet-phantom-2d@1.safetensors")
     file = tmp_path / "shared.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(FileError, match="cut short"):

@@ -71,10 +71,10 @@ def test_what_can_be_downloaded_says_how_and_damage_is_told(tmp_path: Path) -> N
         store.find("far-away", tmp_path, manifest=manifest, shipped=tmp_path)
     network = small_network()
     store.save(network, card_for(network), tmp_path)
-    file = tmp_path / "unet-liver-2d@1.safetensors"
+    file = tmp_path / "unet-phantom-2d@1.safetensors"
     file.write_bytes(b"short")
     with pytest.raises(FileError, match=r"is damaged: .*cut short"):
-        store.find("unet-liver-2d", tmp_path, manifest=manifest, shipped=tmp_path / "none")
+        store.find("unet-phantom-2d", tmp_path, manifest=manifest, shipped=tmp_path / "none")
 
 
 def test_the_manifest_of_the_package_is_valid() -> None:

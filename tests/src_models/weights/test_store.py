@@ -28,15 +28,15 @@ def _load(name: str | Path, folder: Path) -> store.Model:
 def saved(tmp_path: Path) -> Path:
     network = small_network()
     store.save(network, card_for(network), tmp_path)
-    return tmp_path / "unet-liver-2d@1.safetensors"
+    return tmp_path / "unet-phantom-2d@1.safetensors"
 
 
 def test_weights_and_card_come_back_exactly(tmp_path: Path) -> None:
     network = small_network().eval()
     written = store.save(network, card_for(network), tmp_path)
-    model = _load("unet-liver-2d", tmp_path)
+    model = _load("unet-phantom-2d", tmp_path)
     assert model.card == written
-    assert model.card.size_bytes == (tmp_path / "unet-liver-2d@1.safetensors").stat().st_size
+    assert model.card.size_bytes == (tmp_path / "unet-phantom-2d@1.safetensors").stat().st_size
     assert not model.network.training
     x = torch.randn(1, 1, 37, 41)
     assert torch.equal(model.network(x), network(x))
@@ -45,13 +45,13 @@ def test_weights_and_card_come_back_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", ["name", "name@version", "weights", "card", "folder"])
 def test_a_model_is_found_by_name_file_and_folder(saved: Path, way: str) -> None:
     asked = {
-        "name": "unet-liver-2d",
-        "name@version": "unet-liver-2d@1",
+        "name": "unet-phantom-2d",
+        "name@version": "unet-phantom-2d@1",
         "weights": saved,
-        "card": saved.with_name("unet-liver-2d@1.json"),
+        "card": saved.with_name("unet-phantom-2d@1.json"),
         "folder": saved.parent,
     }[way]
-    assert _load(asked, saved.parent).card.name == "unet-liver-2d"
+    assert _load(asked, saved.parent).card.name == "unet-phantom-2d"
 
 
 def test_equal_weights_have_equal_hashes_and_others_not(tmp_path: Path) -> None:
@@ -81,12 +81,12 @@ def _flip_a_bit(path: Path) -> None:
 
 
 def _lose_the_card(path: Path) -> None:
-    path.with_name("unet-liver-2d@1.json").unlink()
+    path.with_name("unet-phantom-2d@1.json").unlink()
 
 
 def _change_card(**changes: object) -> Callable[[Path], None]:
     def change(path: Path) -> None:
-        file = path.with_name("unet-liver-2d@1.json")
+        file = path.with_name("unet-phantom-2d@1.json")
         content = json.loads(file.read_text(encoding="utf-8"))
         file.write_text(json.dumps(content | changes), encoding="utf-8")
 
@@ -94,12 +94,12 @@ def _change_card(**changes: object) -> Callable[[Path], None]:
 
 
 def _cut_the_card(path: Path) -> None:
-    file = path.with_name("unet-liver-2d@1.json")
+    file = path.with_name("unet-phantom-2d@1.json")
     file.write_bytes(file.read_bytes()[:100])
 
 
 def _deep_card(path: Path) -> None:
-    path.with_name("unet-liver-2d@1.json").write_text("[" * 100_000, encoding="utf-8")
+    path.with_name("unet-phantom-2d@1.json").write_text("[" * 100_000, encoding="utf-8")
 
 
 def _not_safetensors(path: Path) -> None:
@@ -170,7 +170,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 saved = Path({str(saved)!r})
 try:
-    save_together({{saved: b"new", saved.with_name("unet-liver-2d@1.json"): b"x" * 8192}}, overwrite=True)
+    save_together({{saved: b"new", saved.with_name("unet-phantom-2d@1.json"): b"x" * 8192}}, overwrite=True)
 except SaveError as error:
     print(error.code)
 """
@@ -214,7 +214,7 @@ def test_a_disk_that_fails_between_the_two_brings_the_old_file_back(
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(SaveError, match="was not saved"):
-        save_together({saved: b"new", saved.with_name("unet-liver-2d@1.json"): b"new"}, overwrite=True)
+        save_together({saved: b"new", saved.with_name("unet-phantom-2d@1.json"): b"new"}, overwrite=True)
     assert {path.name: path.read_bytes() for path in saved.parent.iterdir()} == before
 
 
@@ -235,17 +235,17 @@ def test_the_newest_version_is_meant_unless_one_is_named(tmp_path: Path) -> None
     for version in ("9", "10"):
         network = small_network(seed=int(version))
         store.save(network, card_for(network, version=version), tmp_path)
-    assert _load("unet-liver-2d", tmp_path).card.version == "10"
-    assert _load("unet-liver-2d@9", tmp_path).card.version == "9"
+    assert _load("unet-phantom-2d", tmp_path).card.version == "10"
+    assert _load("unet-phantom-2d@9", tmp_path).card.version == "9"
 
 
 def test_folds_are_loaded_together_and_never_by_accident(tmp_path: Path) -> None:
     for fold in (0, 1):
         network = small_network(seed=fold)
-        store.save(network, card_for(network, name=f"unet-liver-2d-fold{fold}", fold=str(fold)), tmp_path)
-    models = store.load_folds("unet-liver-2d", tmp_path, manifest=NOTHING, shipped=tmp_path / "none")
+        store.save(network, card_for(network, name=f"unet-phantom-2d-fold{fold}", fold=str(fold)), tmp_path)
+    models = store.load_folds("unet-phantom-2d", tmp_path, manifest=NOTHING, shipped=tmp_path / "none")
     assert [model.card.fold for model in models] == ["0", "1"]
-    for asked in ("unet-liver-2d", tmp_path):
+    for asked in ("unet-phantom-2d", tmp_path):
         with pytest.raises(InputError, match="2 models"):
             _load(asked, tmp_path)
 
@@ -253,9 +253,9 @@ def test_folds_are_loaded_together_and_never_by_accident(tmp_path: Path) -> None
 def test_the_folder_of_a_training_holds_its_model_and_checkpoints_that_are_none(saved: Path) -> None:
     saved.with_name("checkpoint.safetensors").write_bytes(saved.read_bytes())
     saved.with_name("plan.json").write_text("{}", encoding="utf-8")
-    assert store.load(saved.parent).card.name == "unet-liver-2d"
+    assert store.load(saved.parent).card.name == "unet-phantom-2d"
     saved.unlink()
-    saved.with_name("unet-liver-2d@1.json").unlink()
+    saved.with_name("unet-phantom-2d@1.json").unlink()
     with pytest.raises(FileError, match=r"no model in .* 1 file\(s\) of weights there have no card"):
         store.load(saved.parent)
 
@@ -280,18 +280,18 @@ def test_models_with_other_labels_are_no_ensemble(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "code"),
     [
-        ("unet-livr-2d", "weights-unknown"),
+        ("unet-phantm-2d", "weights-unknown"),
         ("gone.safetensors", "weights-missing"),
         ("some/where", "weights-missing"),
-        ("unet-liver-2d@7", "weights-unknown"),
+        ("unet-phantom-2d@7", "weights-unknown"),
     ],
 )
 def test_unknown_names_are_told_with_the_nearest(saved: Path, asked: str, code: str) -> None:
     with pytest.raises(LsnetError) as told:
         _load(asked, saved.parent)
     assert told.value.code == code
-    if asked == "unet-livr-2d":
-        assert "did you mean unet-liver-2d?" in str(told.value)
+    if asked == "unet-phantm-2d":
+        assert "did you mean unet-phantom-2d?" in str(told.value)
 
 
 def test_pickles_and_empty_folders_are_told_what_to_do(tmp_path: Path) -> None:
