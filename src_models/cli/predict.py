@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _USAGE = "lsnet predict INPUT --weights NAME|FILE|FOLDER --out FOLDER [options]"
 _EPILOG = """\
 examples:
-  lsnet predict ct.nii.gz --weights liver --out masks
+  lsnet predict ct.nii.gz --weights unet-liver-2d --out masks
   lsnet predict images --weights my_model.safetensors --out masks --post largest
-  lsnet predict mr.nii.gz --weights hippocampus --out masks --outputs labels,prob,entropy
+  lsnet predict mr.nii.gz --weights nnunet-hippocampus-3d --out masks --outputs labels,prob,entropy
 
 Each input gets a file of labels with its own name, on its own grid and in its own kind of file, and a record beside it.
 A network of several channels takes NAME_0000, NAME_0001, ... as one image. Research use only; not a medical device."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src_models.cli import report
-from src_models.errors import FileError, InputError
+from src_models.errors import FileError, InputError, SaveError
 from src_models.progress import finish
 from src_models.weights.card import ModelCard
 from src_models.weights.listing import Entry, available, find, models_folder
@@ -123,7 +123,19 @@ def _show(arguments: argparse.Namespace) -> int:
 def _get(arguments: argparse.Namespace) -> int:
     from src_models.weights.download import download, offer_named
 
-    offer = offer_named(arguments.name, _manifest(arguments))
+    try:
+        offer = offer_named(arguments.name, _manifest(arguments))
+    except InputError:
+        # one that came with the program, or was trained here, has no download and needs none
+        wanted, _, version = arguments.name.partition("@")
+        same = [e for e in available(arguments.folder) if e.name == wanted and version in ("", e.version) and e.usable]
+        if not same:
+            raise
+        if arguments.json:
+            report.write_json({"event": "result", **_plain(same[-1])})
+        else:
+            report.say(f"{same[-1].name}@{same[-1].version} is here already ({same[-1].state}): nothing to download.")
+        return 0
     work = download(offer, arguments.folder, url=arguments.url, proxy=arguments.proxy, offline=arguments.offline)
     with report.watch_job(arguments.json, f"downloading {offer.name}", "download") as show:
         entry = finish(work, show)
@@ -183,7 +195,14 @@ def _export(arguments: argparse.Namespace) -> int:
     entry = _named(arguments.name, arguments.folder)
     if entry.path is None:
         raise InputError("weights-not-here", f"{entry.name} is not on this computer", "", "Download it first.")
-    files = export(entry.path, arguments.out, arguments.to, overwrite=arguments.overwrite)
+    try:
+        files = export(entry.path, arguments.out, arguments.to, overwrite=arguments.overwrite)
+    except SaveError as error:
+        if error.code != "save-exists":
+            raise
+        raise SaveError(
+            error.code, f"{arguments.out.name} holds an export already", "", "Choose another --out, or add --overwrite."
+        ) from error
     if arguments.json:
         report.write_json({"event": "result", "files": [str(path) for path in files]})
     else:

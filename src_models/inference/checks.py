@@ -14,6 +14,9 @@ from src_models.weights.card import ModelCard
 
 FAR = 3.0
 """Factor between voxel sizes from which on a warning is given."""
+AIR_HU = -500.0
+"""Nothing but air in a CT is as dark; images of other kinds hold no such values."""
+_SHARE = 0.005
 _SAMPLE = 200_000
 
 
@@ -89,9 +92,21 @@ def warnings_for(
     modality = card.modality.upper()
     if value_unit == "HU" and modality and modality != "CT":
         said.append(f"The image is CT (Hounsfield units), the model was trained on {card.modality}.")
+    elif image is not None and modality not in ("", "CT") and _has_air(image):
+        said.append(f"Grey values reach below {AIR_HU:g}, as in CT; the model was trained on {card.modality}.")
     if image is not None:
         said += _of_the_values(card, image, len(shape))
     return said
+
+
+def _has_air(image: NDArray[Any]) -> bool:
+    """Whether a share of the voxels that counts is as dark as only the air of a CT: files do not say what they hold."""
+    return bool((_sample(image) <= AIR_HU).mean() >= _SHARE)
+
+
+def _sample(values: NDArray[Any]) -> NDArray[Any]:
+    every = max(1, values.size // _SAMPLE)
+    return np.asarray(values).reshape(-1)[::every].astype(np.float64)
 
 
 def _of_the_geometry(card: ModelCard, shape: Sequence[int], spacing: Sequence[float], unit: str) -> list[str]:
@@ -123,15 +138,25 @@ def _of_the_values(card: ModelCard, image: NDArray[Any], spatial: int) -> list[s
     said = []
     for values, channel in zip(channels, card.preprocessing.channels, strict=False):
         known = channel.statistics
+        if channel.window is not None and float(np.mean(_within(_sample(values), channel.window))) < _SHARE:
+            sample, (low, high) = _sample(values), channel.window
+            said.append(
+                f"Grey values run from {sample.min():g} to {sample.max():g}; the model takes those from {low:g} to "
+                f"{high:g}. The result may be meaningless."
+            )
+            continue
         if channel.normalisation != "ct" or known is None:
             continue
-        every = max(1, values.size // _SAMPLE)
-        sample = np.asarray(values).reshape(-1)[::every].astype(np.float64)
+        sample = _sample(values)
         low, high = known.percentile_00_5, known.percentile_99_5
-        inside = float(((sample >= low) & (sample <= high)).mean())
-        if inside < 0.005 or np.ptp(sample) < 0.02 * (high - low):
+        inside = float(np.mean(_within(sample, (low, high))))
+        if inside < _SHARE or np.ptp(sample) < 0.02 * (high - low):
             said.append(
                 f"Grey values run from {sample.min():g} to {sample.max():g}; the model was trained on {card.modality} "
                 f"with structures from {low:g} to {high:g}. The result may be meaningless.".replace("on  with", "with")
             )
     return said
+
+
+def _within(sample: NDArray[Any], window: tuple[float, float]) -> NDArray[np.bool_]:
+    return (sample >= window[0]) & (sample <= window[1])

@@ -108,7 +108,8 @@ class Job:
         prepared = prepare(self.channels, self.spacing, preprocessing, nan=NAN_RULES[self.parameters.nan])
         self.notes += prepared.notes
         if constant(prepared.array):
-            self.notes.append("The image holds one value only: everything is background.")
+            where = "The image" if constant(self.channels) else "Among the values that the model takes the image"
+            self.notes.append(f"{where} holds one value only: everything is background.")
             return self._result("done", None)
         layout = lay_out(prepared.way, self.card, self.parameters.window, pad=tiling.halo is None)
         data = layout.padded_input(prepared.array)

@@ -75,9 +75,10 @@ def check_channels(count: int, channels: Sequence[Channel]) -> None:
     """
     if count != len(channels):
         names = ", ".join(channel.name for channel in channels)
+        expected = "1 is" if len(channels) == 1 else f"{len(channels)} are"
         raise InputError(
             "channels-count",
-            f"The image has {count} channel{'s' if count != 1 else ''}, {len(channels)} are expected",
+            f"The image has {count} channel{'s' if count != 1 else ''}, {expected} expected",
             f"in this order: {names}",
             "Give one image per channel, in this order.",
         )

@@ -145,9 +145,10 @@ def discovered(cases: Sequence[Case]) -> dict[int, str]:
             "Give labels above 0; masks in colours or grey values need label numbers.",
         )
     if 255 in inside and inside != list(range(1, len(inside) + 1)) and len(inside) <= 2:
+        count = len(values[255])
         raise InputError(
             "labels-255",
-            f"{len(values[255])} label file{'s' if len(values[255]) > 1 else ''} hold the value 255",
+            "1 label file holds the value 255" if count == 1 else f"{count} label files hold the value 255",
             "masks are often stored as 0 and 255",
             "Read it as label 1 with --map 255:1.",
         )

@@ -115,10 +115,11 @@ def crossval(
     """
     settings = replace(settings or RunSettings(), resume=True)
     if not plan.folds:
+        count = len(set(data.groups.values()))
         raise InputError(
             "crossval-folds",
             "There are no folds",
-            f"{len(set(data.groups.values()))} patients are too few",
+            "1 patient is too few" if count == 1 else f"{count} patients are too few",
             "Use five patients or more, or train with --fold all.",
         )
     chosen = tuple(range(len(plan.folds))) if folds is None else tuple(folds)

@@ -45,9 +45,12 @@ def offer_named(name: str, manifest: Manifest | None = None) -> Offer:
     offers = (read_manifest() if manifest is None else manifest).models
     found = [offer for offer in offers if offer.name == wanted and version in ("", offer.version)]
     if not found:
-        known = ", ".join(dict.fromkeys(offer.name for offer in offers)) or "none"
+        known = ", ".join(dict.fromkeys(offer.name for offer in offers))
         raise InputError(
-            "download-name", f"No model named {shown(name)} can be downloaded", f"there are: {known}", "Import a file."
+            "download-name",
+            f"No model named {shown(name)} can be downloaded",
+            f"there are: {known}" if known else "no model is offered for download",
+            "See lsnet weights list for those that are here, or import a file: lsnet weights import FILE.",
         )
     return found[-1]
 

@@ -219,7 +219,8 @@ def _numbers(text: str) -> tuple[tuple[int, int, str], ...]:
 
 def _unknown(name: str, entries: Sequence[Entry]) -> InputError:
     names = list(dict.fromkeys(entry.name for entry in entries if entry.state != "damaged"))
-    near = difflib.get_close_matches(name, names, n=1)
+    # a part of a name is what people remember of it
+    near = difflib.get_close_matches(name, names, n=1) or [known for known in names if name and name in known]
     return InputError(
         "weights-unknown",
         f"There is no model named {shown(name)}",

@@ -138,6 +138,7 @@ def test_get_downloads_what_a_list_names_and_offline_says_what_to_do(
     [
         (["show", "nothing-like-it"], "no model named"),
         (["get", "nothing-like-it"], "can be downloaded"),
+        (["show", "liver"], "did you mean unet-liver-2d?"),
         (["import", "missing"], "was not found"),
         (["export", "nothing-like-it", "--out", "x"], "no model named"),
         (["import", str(NNUNET / "plain"), "--set", "depth"], "cannot be read"),
@@ -148,6 +149,21 @@ def test_bad_requests_are_told_in_one_line(words: list[str], said: str, capsys: 
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_model_that_is_here_needs_no_download(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "get", "unet-liver-2d"]) == 0
+    assert "is here already (shipped)" in capsys.readouterr().out
+    assert main(["weights", "get", "unet-liver-2d", "--json"]) == 0
+    assert _last(capsys)["state"] == "shipped"
+
+
+def test_a_second_export_names_the_flag_that_allows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["weights", "export", "unet-liver-2d", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert main(words) == 6
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
 
 
 def test_the_path_is_told_and_not_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import choose_precision
 from src_models.inference.predict import predict, predict_series
 from src_models.networks.zoo import build
+from src_models.preprocessing.parameters import Channel, Preprocessing
 from src_models.progress import finish
 from src_models.training.validation import predict_logits
 from src_models.weights.card import Label
@@ -287,6 +288,34 @@ def test_a_series_is_predicted_frame_by_frame() -> None:
     result = finish(predict_series(net, frames, (1.0, 1.0)))
 
     np.testing.assert_array_equal(result.labels, frames > 0)
+
+
+def test_a_ct_from_a_file_is_known_by_its_air() -> None:
+    """Files do not say that they hold Hounsfield units; no MR is as dark as air."""
+    image = RNG.normal(40, 10, size=(16, 16))
+    image[:3] = -1000
+    shape, spacing = image.shape, (1.0, 1.0)
+    mr = model(build("unet", 1, 2, 2, base_width=4, depth=2), (16, 16), modality="MR").card
+    ct = mr.model_copy(update={"modality": "CT"})
+
+    assert any("trained on MR" in note for note in warnings_for(mr, shape, spacing, image=image))
+    assert not warnings_for(ct, shape, spacing, image=image)
+    assert not warnings_for(mr, shape, spacing, image=image.clip(0))
+
+
+def test_values_outside_those_that_the_model_takes_are_told() -> None:
+    net = model(identity(2, 2), (16, 16), channels=1)
+    channel = Channel(name="CT", normalisation="zscore", window=(0.0, 255.0))
+    card = net.card.model_copy(update={"preprocessing": Preprocessing(channels=(channel,))})
+    net = replace(net, card=card)
+    dark = RNG.normal(-700, 50, size=(16, 16))
+
+    told = " ".join(run(net, dark, (1.0, 1.0)).notes)
+    flat = " ".join(run(net, np.full((16, 16), 3.0), (1.0, 1.0)).notes)
+
+    assert "takes those from 0 to 255" in told
+    assert "Among the values that the model takes the image holds one value only" in told
+    assert "The image holds one value only" in flat
 
 
 def test_an_image_of_another_modality_or_size_is_warned_about() -> None:

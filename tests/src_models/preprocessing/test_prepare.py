@@ -134,7 +134,7 @@ def test_pixels_are_resampled_among_themselves_and_become_mm_where_their_size_is
 
 
 def test_wrong_channels_and_empty_axes_are_refused():
-    with pytest.raises(InputError, match="1 are expected"):
+    with pytest.raises(InputError, match="1 is expected"):
         prepare(np.ones((2, 4, 4)), (1.0, 1.0), Preprocessing())
     with pytest.raises(InputError, match="no voxels"):
         prepare(np.ones((1, 0, 4)), (1.0, 1.0), Preprocessing())
