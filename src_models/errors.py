@@ -30,7 +30,8 @@ class LsnetError(Exception):
         self.next_step = next_step
         reason = f": {why}" if why else ""
         ending = f" {next_step}" if next_step else ""
-        super().__init__(f"{what}{reason}.{ending}")
+        stop = "" if reason.endswith("?") else "."
+        super().__init__(f"{what}{reason}{stop}{ending}")
 
 
 class InputError(LsnetError):

@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
             rows += more
     table = summarise(rows, draws=arguments.bootstrap)
     _save(table, targets, per)
-    _tell(table, targets, arguments, per, _left_out(arguments.prediction, cases))
+    _tell(table, targets, arguments, per, [*_left_out(arguments.prediction, cases), *_nowhere(rows)])
     return 0
 
 
@@ -346,6 +346,13 @@ def _left_out(prediction: Path, cases: Sequence[Case]) -> list[str]:
         return []
     few = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
     return [f"{len(others)} prediction(s) have no reference and were left out: {few}."]
+
+
+def _nowhere(rows: Sequence[Row]) -> list[str]:
+    """A note on structures that no file holds: nothing compared with nothing is perfect, and a mistyped label too."""
+    held = {row.label for row in rows if row.status != "both empty"}
+    absent = [label for label in dict.fromkeys(row.label for row in rows) if label not in held]
+    return [f"No file holds {label}: its scores compare nothing with nothing. See --labels." for label in absent]
 
 
 def _tell(

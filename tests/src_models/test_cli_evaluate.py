@@ -205,3 +205,12 @@ def test_published_scores_of_a_real_submission(capsys: pytest.CaptureFixture[str
     assert abs(found["rel_volume_diff"]) == pytest.approx(0.00665, abs=5e-6)
     assert found["hd"] == pytest.approx(14.0, abs=0.05)
     assert found["assd"] == pytest.approx(0.71, abs=5e-3)
+
+
+def test_a_label_that_no_file_holds_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    mask = str(Path(__file__).parents[2] / "sample_data" / "liver_slices" / "labels" / "p004_s130.png")
+    assert main(["evaluate", mask, mask, "--labels", "1,9", "--metrics", "dice", "--bootstrap", "0"]) == 0
+    said = capsys.readouterr()
+    told = said.out + said.err
+    assert "No file holds 9" in told
+    assert "No file holds 1" not in told

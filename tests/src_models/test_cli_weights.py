@@ -64,7 +64,7 @@ def test_import_show_verify_export(folder: Path, tmp_path: Path, capsys: pytest.
     assert torch.equal(one.network(x), other.network(x))
     capsys.readouterr()
     assert main(words) != 0
-    assert "exists" in capsys.readouterr().err
+    assert "--overwrite" in capsys.readouterr().err
 
 
 def test_a_folder_for_others_holds_both_files(folder: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_get_downloads_what_a_list_names_and_offline_says_what_to_do(
     [
         (["show", "nothing-like-it"], "no model named"),
         (["get", "nothing-like-it"], "can be downloaded"),
-        (["show", "liver"], "did you mean unet-liver-2d?"),
+        (["show", "liver"], "did you mean unet-liver-2d? See lsnet"),
         (["import", "missing"], "was not found"),
         (["export", "nothing-like-it", "--out", "x"], "no model named"),
         (["import", str(NNUNET / "plain"), "--set", "depth"], "cannot be read"),
