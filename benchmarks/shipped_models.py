@@ -38,6 +38,20 @@ from src_models.weights.card import ModelCard, TrainingData  # noqa: E402
 from src_models.weights.listing import SHIPPED  # noqa: E402
 
 SEED = 1
+CHANGES = Augmentation(
+    rotation=0.3,
+    rotation_degrees=(20.0,),
+    scaling=0.4,
+    scaling_range=(0.8, 1.25),
+    noise=0.1,
+    blur=0.1,
+    brightness=0.15,
+    contrast=0.15,
+    low_resolution=0.1,
+    gamma_inverted=0.1,
+    gamma=0.3,
+    mirror_axes=(),
+)
 NOT_MIRRORED = "Mirroring is off: left and right, front and back tell where an organ lies."
 
 
@@ -50,21 +64,10 @@ def liver(folder: Path) -> tuple[TrainingPlan, DataSet]:
     preprocessing = Preprocessing(
         channels=(Channel(name="CT", window=(0.0, 255.0)),), unit="px", pixel_mm=1.5, crop_to_nonzero=False
     )
-    changes = Augmentation(
-        rotation=0.3,
-        rotation_degrees=(20.0,),
-        scaling=0.5,
-        scaling_range=(0.75, 1.35),
-        noise=0.1,
-        blur=0.1,
-        brightness=0.2,
-        contrast=0.2,
-        low_resolution=0.1,
-        gamma_inverted=0.1,
-        gamma=0.3,
-        mirror_axes=(),
-    )
     one = one.model_copy(update={"preprocessing": preprocessing})
+    changes = CHANGES.model_copy(
+        update={"scaling": 0.5, "scaling_range": (0.75, 1.35), "brightness": 0.2, "contrast": 0.2}
+    )
     return plan.model_copy(update={"configurations": (one,), "augmentation": changes, "modality": "CT"}), data
 
 
@@ -77,22 +80,8 @@ def hippocampus(folder: Path) -> tuple[TrainingPlan, DataSet]:
     options = dict(one.network["options"])
     options["features_per_stage"] = [width // 2 for width in options["features_per_stage"]]
     one = one.model_copy(update={"network": one.network | {"options": options}, "batch": 2})
-    changes = Augmentation(
-        rotation=0.3,
-        rotation_degrees=(20.0,),
-        scaling=0.4,
-        scaling_range=(0.8, 1.25),
-        noise=0.1,
-        blur=0.1,
-        brightness=0.15,
-        contrast=0.15,
-        low_resolution=0.1,
-        gamma_inverted=0.1,
-        gamma=0.3,
-        mirror_axes=(),
-    )
     return plan.model_copy(
-        update={"configurations": (one,), "augmentation": changes, "epochs": 80, "iterations": 50}
+        update={"configurations": (one,), "augmentation": CHANGES, "epochs": 80, "iterations": 50}
     ), data
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src_models.cli import report
-from src_models.errors import DeviceError, FileError, InputError
+from src_models.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
     from src_models.training.case import DataSet
     from src_models.training.loop import RunSettings
     from src_models.training.plan import TrainingPlan
 
-LARGEST_PLAN = 64 * 2**20
 BUDGETS = {
     "nnunet": "1000 epochs of 250 steps",
     "short": "50 epochs of 250 steps on the same schedule; --epochs changes it",
@@ -142,7 +141,11 @@ def make_plan(arguments: argparse.Namespace, data: DataSet) -> TrainingPlan:
         Naming the flag or the file.
     """
     if arguments.plan is not None:
-        plan = read_plan(arguments.plan)
+        from src_models.training.plan_file import read_plan
+
+        plan, edited = read_plan(arguments.plan)
+        for change in edited:
+            tell(arguments, change)
     elif arguments.net is not None or arguments.budget in ("paper", "modern"):
         from src_models.training.defaults import default_plan
 
@@ -170,32 +173,6 @@ def _self_configured(arguments: argparse.Namespace, data: DataSet) -> TrainingPl
     enough = len(set(data.groups.values())) >= 5
     folds = make_folds(data.groups, split=arguments.split) if enough else ()
     return plan_data_set(data, found, gpu_gb=arguments.gpu_gb, folds=folds, modality=arguments.modality)
-
-
-def read_plan(path: Path) -> TrainingPlan:
-    """A plan file.
-
-    Raises
-    ------
-    FileError
-        Where it is missing or is no plan.
-    """
-    from pydantic import ValidationError
-
-    from src_models.training.plan import TrainingPlan
-
-    try:
-        if path.stat().st_size > LARGEST_PLAN:
-            raise FileError("plan-size", f"{path.name} is not read", "it is larger than 64 MB", "")
-        found: TrainingPlan = TrainingPlan.model_validate_json(path.read_bytes())
-        return found
-    except OSError as error:
-        raise FileError("plan-unreadable", f"{path.name} cannot be read", error.strerror or "", "") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        why = f"{where}: {first['msg']}" if where else "it is no JSON"
-        raise FileError("plan-broken", f"{path.name} is not a plan", why, "Correct it, or make a new one.") from error
 
 
 def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:

@@ -24,8 +24,8 @@ from src_models.training.case import DataSet
 from src_models.training.loop import RunSettings, TrainingProgress, train
 from src_models.training.outcome import SCORES, score_table
 from src_models.training.plan import TrainingPlan
+from src_models.training.plan_file import plan_hash
 from src_models.training.run_folder import WEIGHTS, write_text
-from src_models.training.trainer import plan_hash
 from src_models.training.validation import CaseScore, by_patient
 from src_models.weights.pairs import read_card
 

@@ -17,9 +17,10 @@ from src_models.record import versions
 from src_models.training.checkpoint import BEST, load_checkpoint
 from src_models.training.label_targets import Targets
 from src_models.training.mirroring import mirror_axes
+from src_models.training.plan_file import plan_hash
 from src_models.training.run_folder import WEIGHTS, write_text
 from src_models.training.sampling import PreparedCase
-from src_models.training.trainer import Trainer, plan_hash
+from src_models.training.trainer import Trainer
 from src_models.training.validation import CaseScore, Validation, by_patient, mean_dice
 from src_models.weights import store
 from src_models.weights.card import ModelCard, TrainingData

@@ -42,6 +42,8 @@ def read_plan(path: Path) -> tuple[TrainingPlan, tuple[str, ...]]:
     FileError, InputError
         Where it is no plan, has unknown keys, or numbers that cannot be trained with.
     """
+    if not path.is_file():
+        raise FileError("plan-unreadable", f"{shown(path.name)} cannot be read", "there is no such file", "")
     if check_file(path) > _MAX_BYTES:
         raise _no_plan(path, "it is larger than 64 MB")
     try:
@@ -56,15 +58,18 @@ def read_plan(path: Path) -> tuple[TrainingPlan, tuple[str, ...]]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            "plan-value", f"{shown(path.name)}: {shown(where)}", first["msg"].lower(), "Correct it."
+            "plan-value",
+            f"{shown(path.name)} is not a plan",
+            f"{shown(where)}: {first['msg'].lower()}",
+            "Correct it, or make a new one.",
         ) from error
     check_plan(plan)
     return plan, changes(plan)
 
 
 def plan_hash(plan: TrainingPlan) -> str:
-    """SHA-256 of all that a plan decides."""
-    return hashlib.sha256(json.dumps(plan.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of a plan: checkpoints, cards and folds of one training agree in it."""
+    return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
 
 
 def check_plan(plan: TrainingPlan) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from src_models.training.loader import Batch
 from src_models.training.losses import SegmentationLoss, deep_supervision_weights, supervised_loss
 from src_models.training.optimisers import build_optimiser, learning_rate, set_rate
 from src_models.training.plan import Configuration, TrainingPlan
+from src_models.training.plan_file import plan_hash
 from src_models.training.sampling import random_stream
 
 
@@ -34,11 +34,6 @@ def fresh_network(configuration: Configuration, seed: int) -> Network:
 
 def _torch_seed(seed: int, number: int) -> int:
     return int(random_stream(seed, "start", number).integers(2**63))
-
-
-def plan_hash(plan: TrainingPlan) -> str:
-    """What a checkpoint is checked against: SHA-256 of the plan."""
-    return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
 
 
 @dataclass
