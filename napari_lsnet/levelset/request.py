@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_lsnet.layers import LayerVolume, patient_grid
+from napari_lsnet.layers import LayerVolume
 from napari_lsnet.levelset import words
 from napari_lsnet.levelset.engine_preparation import prepared
+from napari_lsnet.placed_record import beside, placed
 from napari_lsnet.transforms import Region
 from src_models.levelset.parameters import LevelSetParameters
 
@@ -229,20 +229,11 @@ class Request:
 
     def complete(self, record: Record) -> Record:
         """A record of the run with the place of the image and of its region."""
-        if record.source is None:
-            return record
-        grid = patient_grid(self.source)
-        whole = all(part == slice(0, n) for part, n in zip(self.region, self.volume.shape, strict=True))
-        region = [(part.start, part.stop) if isinstance(part, slice) else part for part in self.region]
-        update: dict[str, Any] = {"region": None if whole else region}
-        if grid is not None and grid.orientation_known:
-            update["index_to_patient"] = grid.index_to_patient.tolist()
-        return record.model_copy(update={"source": record.source.model_copy(update=update)})
+        return placed(record, self.source, self.region, self.volume.shape)
 
     def record_for(self, record: Record, folder: Path) -> Record:
         """The same, to be saved in a folder: it points to the image by a relative path, where there is a file."""
-        local = {} if self.path is None else {"source": os.path.relpath(self.path, folder)}
-        return self.complete(record).model_copy(update={"local": local})
+        return beside(self.complete(record), self.path, folder)
 
 
 def memory_needed(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 
 from napari_lsnet.jobs import Ending, Job, JobState, Update
 from napari_lsnet.levelset.picture import Box, Picture, is_step, joined
 from napari_lsnet.levelset.request import Request
+from napari_lsnet.one_job import OneJob
 from src_models.levelset.parameters import LevelSetParameters
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from src_models.levelset.timeline import Timeline
 
 
-class LevelSetRun(QObject):
+class LevelSetRun(OneJob):
     """Runs requests one after the other and keeps the newest result.
 
     Parameters
@@ -56,22 +57,6 @@ class LevelSetRun(QObject):
         self.looks_back = False
         self.request: Request | None = None
         self.result: Any = None  # a LevelSetResult or LabelsResult
-
-    @property
-    def state(self) -> JobState:
-        """Of the job; idle before the first and after a rewind."""
-        return JobState.IDLE if self._job is None else self._job.state
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a job has begun and not ended, be it paused or waiting."""
-        return self._job is not None and not self._job.state.ended
-
-    @property
-    def waits_for(self) -> str:
-        """Title of the job that holds the device; "" where none does."""
-        other = None if self._job is None else self._job.waits_for
-        return "" if other is None else other.title
 
     @property
     def timeline(self) -> Timeline | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 
-from napari_lsnet.jobs import Ending, Job, JobState, Update
+from napari_lsnet.jobs import Ending, Job, Update
+from napari_lsnet.one_job import OneJob
 from napari_lsnet.segment.outputs import add_outputs
 from napari_lsnet.segment.request import Request
 from napari_lsnet.segment.slabs import LiveLabels, SlabWatch, result_shape
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class SegmentRun(QObject):
+class SegmentRun(OneJob):
     """Runs requests one after the other and keeps the newest result.
 
     Parameters
@@ -46,22 +47,6 @@ class SegmentRun(QObject):
         self.request: Request | None = None
         self.result: Any = None  # a Prediction
         self.layers: dict[str, Any] = {}
-
-    @property
-    def state(self) -> JobState:
-        """Of the job; idle before the first."""
-        return JobState.IDLE if self._job is None else self._job.state
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a job has begun and not ended, be it paused or waiting."""
-        return self._job is not None and not self._job.state.ended
-
-    @property
-    def waits_for(self) -> str:
-        """Title of the job that holds the device; "" where none does."""
-        other = None if self._job is None else self._job.waits_for
-        return "" if other is None else other.title
 
     def start(self, request: Request) -> None:
         """Begin."""
