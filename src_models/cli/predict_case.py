@@ -88,6 +88,7 @@ class Opened:
             self.parameters,
             unit="mm" if grid.spacing_known else "px",
             value_unit=volume.value_unit,
+            stored_order=volume.stored_order if grid.orientation_known or grid.ndim == 2 else None,
             interrupt=interrupt,
         )
 

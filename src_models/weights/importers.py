@@ -156,6 +156,7 @@ def import_nnunet(folder: Path, place: Path, options: ImportOptions) -> Generato
             modality=model.modality,
             network=network.config,
             ndim=network.ndim,
+            orientation=model.orientation,
             preprocessing=model.preprocessing,
             patch=model.patch,
             labels=model.labels,
