@@ -217,7 +217,7 @@ def space_seen(
     from src_models.inference.orientation import turn_for, turned
 
     shape, spacing = space_of(volume, region)
-    turn, _ = turn_for(card, order, len(shape))
+    turn, _ = turn_for(card.orientation, order, len(shape))
     return turned(turn, shape), turned(turn, spacing)
 
 

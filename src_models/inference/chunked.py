@@ -123,7 +123,7 @@ class _ChunkedJob:
         axes, notes = mirrored_axes(wanted, self.card)
         self.passes = Passes(folds, choose_device(wanted.device), mirror_axes=axes)
         self.tiling, said = tiling_for(wanted, self.passes, self.card.ndim)
-        self.notes = notes + said + turn_for(self.card, None, 3)[1]
+        self.notes = notes + said + turn_for(self.card.orientation, None, 3)[1]
         if wanted.post == "auto" and self.card.inference.get("keep_largest"):
             self.notes.append("The model asks for the largest part of labels alone: slab by slab all parts stay.")
         self.whole = uncropped(self.shape, spacing, self.card.preprocessing)

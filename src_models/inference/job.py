@@ -74,7 +74,7 @@ class Job:
         check_spacing(spacing, self.spatial)
         self.image = image
         channels = as_channels(image, self.card, self.spatial)
-        turn, self.notes = turn_for(self.card, stored_order, self.spatial)
+        turn, self.notes = turn_for(self.card.orientation, stored_order, self.spatial)
         self.notes += warnings_for(
             models[0].card,
             turn.store(channels).shape[1:],

@@ -14,19 +14,18 @@ from typing import TypeVar
 
 from src_models.errors import InputError
 from src_models.geometry import StoredOrder
-from src_models.weights.card import ModelCard
 
 Number = TypeVar("Number", int, float)
 _WAYS = {"stored": "as they lie in their files", "RAS": "whose axes grow towards the right, the front and the head"}
 
 
-def turn_for(card: ModelCard, stored_order: StoredOrder | None, spatial: int) -> tuple[StoredOrder, list[str]]:
+def turn_for(orientation: str, stored_order: StoredOrder | None, spatial: int) -> tuple[StoredOrder, list[str]]:
     """How an array is turned for a model.
 
     Parameters
     ----------
-    card : ModelCard
-        Of the model.
+    orientation : str
+        Of the model's card.
     stored_order : StoredOrder, optional
         How the array, presented with known sides of the patient, relates to the one in its file; None where that is
         not known.
@@ -51,14 +50,14 @@ def turn_for(card: ModelCard, stored_order: StoredOrder | None, spatial: int) ->
             "Give the order of the axes in space.",
         )
     still = StoredOrder.identity(spatial)
-    if card.orientation == "presented":
+    if orientation == "presented":
         return still, []
     if stored_order is not None:
-        return (stored_order if card.orientation == "stored" else StoredOrder(still.axes, (True,) * spatial)), []
+        return (stored_order if orientation == "stored" else StoredOrder(still.axes, (True,) * spatial)), []
     if spatial == 2:
         return still, []
     note = (
-        f"The model takes images {_WAYS[card.orientation]}; how this one lies is not known, so it was taken as it is: "
+        f"The model takes images {_WAYS[orientation]}; how this one lies is not known, so it was taken as it is: "
         "left and right may be exchanged."
     )
     return still, [note]

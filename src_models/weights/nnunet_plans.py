@@ -113,7 +113,7 @@ def model_from(plans: Mapping[str, Any], dataset: Mapping[str, Any], configurati
         labels, head = labels_from(dataset)
         patch = tuple(int(n) for n in chosen["patch_size"])
         name, options = _architecture(chosen, len(patch))
-        orientation, unit = _seen_by_reader(plans, dataset)
+        orientation, unit = seen_by_reader(plans, dataset)
         network = {
             "name": name,
             "in_channels": len(channels),
@@ -155,7 +155,7 @@ def labels_from(dataset: Mapping[str, Any]) -> tuple[tuple[Label, ...], Literal[
     return tuple(regions), "sigmoid"
 
 
-def _seen_by_reader(
+def seen_by_reader(
     plans: Mapping[str, Any], dataset: Mapping[str, Any]
 ) -> tuple[Literal["stored", "RAS"], Literal["mm", "px"]]:
     """How nnU-Net's reader of these images turns them, and whether it knows the size of a voxel.
