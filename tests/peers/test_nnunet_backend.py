@@ -20,7 +20,7 @@ import pytest
 from src_models.cli import main
 from src_models.files import read_segmentation, read_volume
 from src_models.inference.nnunet import NNUNetProcess, NNUNetSettings
-from src_models.record import Record, record_path
+from src_models.record import Record, record_path, write_record
 from tests.turned import ORIENTATIONS, store
 
 DATA = Path(__file__).parents[1] / "data" / "nnunet"
@@ -72,6 +72,13 @@ def test_what_nnunet_has_not_is_refused(image, tmp_path, capsys, more, named) ->
 def test_only_a_folder_of_nnunet_will_do(image, tmp_path, capsys) -> None:
     assert predict(image, tmp_path / "out", weights=image.parent) != 0
     assert "no folder of a trained nnU-Net" in capsys.readouterr().err
+
+
+def test_a_record_of_nnunet_is_not_replayed_by_us(tmp_path, capsys) -> None:
+    path = tmp_path / "scan.lsnet.json"
+    write_record(path, Record(task="predict", status="done", parameters={}, inputs={"backend": "nnunet", "models": []}))
+    assert main(["replay", str(path)]) != 0
+    assert "--backend nnunet" in capsys.readouterr().err
 
 
 class Evil:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ import torch
 
 from src_models.errors import FileError, InputError
 from src_models.files import read_segmentation, read_volume, write_segmentation
-from src_models.geometry import Segmentation, StoredOrder, Volume
+from src_models.geometry import Segmentation, StoredOrder
 from src_models.inference import job
 from src_models.inference.export import Export
 from src_models.inference.orientation import turn_for
@@ -34,7 +34,7 @@ DATA = Path(__file__).parents[2] / "data" / "nnunet"
 READERS = ("SimpleITKIO", "NibabelIO", "NibabelIOWithReorient")
 CONFIGURATIONS = ("3d_fullres", "2d")
 EVERY = 203
-PARAMETERS = PredictionParameters(device="cpu", precision="fp32", skip="none", probabilities=True)
+PARAMETERS = PredictionParameters(device="cpu", precision="fp32", skip="none")
 
 
 def imported(configuration: str, reader: str, folder: Path) -> Model:
@@ -68,93 +68,104 @@ def theirs() -> dict[str, Any]:
     return found
 
 
-def labels_of(model: Model, volume: Volume) -> np.ndarray:
-    work = predict(model, volume.array, volume.grid.spacing, PARAMETERS, stored_order=volume.stored_order)
-    return finish(work).labels
+class Kept(Export):
+    """Keeps the logits that go through it."""
+
+    planes: ClassVar[list[torch.Tensor]] = []
+
+    def add(self, planes: torch.Tensor) -> tuple[int, int]:
+        self.planes.append(planes.clone())
+        return super().add(planes)
+
+
+class Ours:
+    """What `predict` makes of a file, once for all tests: labels, logits on the network's grid, finished slabs."""
+
+    def __init__(self, models: dict[tuple[str, str], Model], scans: dict[str, Path]) -> None:
+        self._models, self._scans = models, scans
+        self._done: dict[tuple[str, str, str], tuple[np.ndarray, torch.Tensor]] = {}
+        self.slabs: dict[tuple[str, str, str], list[tuple[int, tuple[int, int], np.ndarray]]] = {}
+
+    def __call__(self, *key: str) -> tuple[np.ndarray, torch.Tensor]:
+        if key not in self._done:
+            Kept.planes.clear()
+            labels = finish(self._run(*key), lambda step: self._see(key, step))
+            self._done[key] = labels.labels, torch.cat(Kept.planes, 1)
+        return self._done[key]
+
+    def _run(self, configuration: str, reader: str, orientation: str) -> Any:
+        volume = read_volume(self._scans[orientation])
+        model = self._models[configuration, reader]
+        return predict(model, volume.array, volume.grid.spacing, PARAMETERS, stored_order=volume.stored_order)
+
+    def _see(self, key: tuple[str, ...], step: Any) -> None:
+        if step.slab is not None:
+            part = step.labels.take(range(*step.slab), step.axis)
+            self.slabs.setdefault(key, []).append((step.axis, step.slab, part))
+
+
+@pytest.fixture(scope="module")
+def ours(models, scans) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "Export", Kept)
+        yield Ours(models, scans)
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_labels_are_nnunets_however_the_file_is_stored(models, scans, theirs, configuration, reader) -> None:
+def test_labels_and_logits_are_nnunets_however_the_file_is_stored(ours, scans, theirs, configuration, reader) -> None:
     for orientation in ORIENTATIONS:
-        volume = read_volume(scans[orientation])
-        ours = volume.stored_order.store(labels_of(models[configuration, reader], volume))
+        labels, logits = ours(configuration, reader, orientation)
+        stored = read_volume(scans[orientation]).stored_order.store(labels)
         key = f"{configuration}.{reader}.{orientation}"
-        assert ours.any(), "nothing to compare"
-        assert (ours == theirs[f"{key}.labels32"]).mean() >= 0.9999, key
+        assert stored.any(), "nothing to compare"
+        assert (stored == theirs[f"{key}.labels32"]).mean() >= 0.9999, key
         # nnU-Net keeps its sums in float16: labels of nearly equal logits come out differently
-        assert (ours == theirs[f"{key}.labels"]).mean() >= 0.999, key
-
-
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_logits_are_nnunets(models, scans, theirs, monkeypatch, configuration, reader) -> None:
-    kept: list[torch.Tensor] = []
-
-    class Kept(Export):
-        def add(self, planes: torch.Tensor) -> tuple[int, int]:
-            kept.append(planes.clone())
-            return super().add(planes)
-
-    monkeypatch.setattr(job, "Export", Kept)
-    for orientation in ORIENTATIONS:
-        kept.clear()
-        labels_of(models[configuration, reader], read_volume(scans[orientation]))
-        key = f"{configuration}.{reader}.{orientation}"
+        assert (stored == theirs[f"{key}.labels"]).mean() >= 0.999, key
         shape = tuple(theirs[f"{key}.logits_shape"])
-        swept = torch.cat(kept, 1)
         # planes come in the order of the sweep: its axis stands in front
-        (ours,) = [turned for axis in (1, 2, 3) if (turned := swept.movedim(1, axis)).shape == shape][:1]
-        np.testing.assert_allclose(ours.numpy().ravel()[::EVERY], theirs[f"{key}.logits"], atol=1e-4)
+        swept = next(turned for axis in (1, 2, 3) if (turned := logits.movedim(1, axis)).shape == shape)
+        np.testing.assert_allclose(swept.numpy().ravel()[::EVERY], theirs[f"{key}.logits"], atol=1e-4)
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_a_network_that_sees_the_world_does_not_see_the_file(models, scans, theirs, configuration) -> None:
-    """What nnU-Net turns before it looks comes out the same in the world; what it does not turn does not."""
+def test_what_nnunet_turns_before_it_looks_is_the_same_in_the_world(ours, configuration) -> None:
+    """And what it does not turn is not: these networks do tell the ways round apart."""
     by_reader = {}
     for reader in ("SimpleITKIO", "NibabelIOWithReorient"):
-        found = [labels_of(models[configuration, reader], read_volume(scans[name])) for name in ORIENTATIONS]
+        found = [ours(configuration, reader, orientation)[0] for orientation in ORIENTATIONS]
         by_reader[reader] = [float((found[0] == other).mean()) for other in found[1:]]
     assert min(by_reader["NibabelIOWithReorient"]) >= 0.9999
     assert max(by_reader["SimpleITKIO"]) < 0.999
 
 
-def test_finished_planes_are_told_where_they_lie(models, scans) -> None:
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_finished_planes_are_told_where_they_lie(ours, orientation) -> None:
     """While it runs, what is said to be finished is what it is in the end, also where axes are turned and swapped."""
-    for orientation in ORIENTATIONS:
-        volume = read_volume(scans[orientation])
-        model = models["3d_fullres", "SimpleITKIO"]
-        work = predict(model, volume.array, volume.grid.spacing, PARAMETERS, stored_order=volume.stored_order)
-        seen, boxes = [], []
-        try:
-            while True:
-                step = next(work)
-                if step.slab is not None:
-                    box = tuple(slice(*step.slab) if axis == step.axis else slice(None) for axis in range(3))
-                    boxes.append((step.axis, *step.slab))
-                    seen.append((box, step.labels[box].copy()))
-        except StopIteration as end:
-            whole = end.value.labels
-        assert all(np.array_equal(whole[box], part) for box, part in seen)
-        assert sum(stop - start for _, start, stop in boxes) == whole.shape[boxes[0][0]]
+    key = ("3d_fullres", "SimpleITKIO", orientation)
+    whole, _ = ours(*key)
+    axis = ours.slabs[key][0][0]
+    assert all(np.array_equal(whole.take(range(*slab), axis), part) for axis, slab, part in ours.slabs[key])
+    assert sum(stop - start for _, (start, stop), _ in ours.slabs[key]) == whole.shape[axis]
 
 
-def test_probabilities_lie_where_labels_do(models, scans) -> None:
+def test_probabilities_lie_where_labels_do(models, scans, ours) -> None:
     volume = read_volume(scans["PSR"])
     work = predict(
         models["3d_fullres", "SimpleITKIO"],
         volume.array,
         volume.grid.spacing,
-        PARAMETERS,
+        PARAMETERS.model_copy(update={"probabilities": True}),
         stored_order=volume.stored_order,
     )
     found = finish(work)
+    assert np.array_equal(found.labels, ours("3d_fullres", "SimpleITKIO", "PSR")[0])
     assert (found.probabilities.argmax(0) == found.labels).mean() > 0.999
 
 
-def test_labels_are_saved_on_the_file_they_belong_to(models, scans, theirs, tmp_path) -> None:
+def test_labels_are_saved_on_the_file_they_belong_to(ours, scans, theirs, tmp_path) -> None:
     volume = read_volume(scans["IAL"])
-    labels = labels_of(models["3d_fullres", "SimpleITKIO"], volume)
+    labels, _ = ours("3d_fullres", "SimpleITKIO", "IAL")
     out = tmp_path / "labels.nii.gz"
     write_segmentation(out, Segmentation(labels, volume.grid, stored_order=volume.stored_order, header=volume.header))
     back = read_segmentation(out)
