@@ -51,7 +51,7 @@ from tests.turned import ORIENTATIONS, store  # noqa: E402
 SCANS = ROOT / "sample_data" / "hippocampus_mr"
 DATASET = "Dataset803_Hippocampus"
 READERS = ("SimpleITKIO", "NibabelIO", "NibabelIOWithReorient")
-EVERY = 29
+EVERY = 203
 """One of so many logits is kept."""
 MODELS: dict[str, dict[str, Any]] = {
     "3d_fullres": {
