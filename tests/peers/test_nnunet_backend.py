@@ -18,9 +18,12 @@ import numpy as np
 import pytest
 
 from src_models.cli import main
+from src_models.errors import FileError
 from src_models.files import read_segmentation, read_volume
 from src_models.inference.nnunet import NNUNetProcess, NNUNetSettings
+from src_models.progress import finish
 from src_models.record import Record, record_path, write_record
+from src_models.weights.importers import import_model
 from tests.turned import ORIENTATIONS, store
 
 DATA = Path(__file__).parents[1] / "data" / "nnunet"
@@ -121,9 +124,8 @@ def test_a_folder_comes_out_as_nnunet_predicts_it_on_our_files(tmp_path) -> None
     for name in ORIENTATIONS:
         store(name, images / f"{name}.nii.gz")
     assert predict(images, out, "--nnunet-python", NAMED, "--device", "cpu") == 0
-    assert main(["weights", "import", str(MODEL), "--name", "peer", "--models-folder", str(tmp_path / "models")]) == 0
-    imported = next((tmp_path / "models").glob("peer*.safetensors"))
-    assert main(["predict", str(images), "--weights", str(imported), "--out", str(own), "--skip", "none"]) == 0
+    (entry,) = finish(import_model(MODEL, tmp_path / "models"))
+    assert main(["predict", str(images), "--weights", str(entry.path), "--out", str(own), "--skip", "none"]) == 0
     answers = np.load(MODEL / "nnunet_answers.npz")
     assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in own.iterdir())
     for name in ORIENTATIONS:
@@ -164,9 +166,46 @@ def test_other_kinds_of_files_and_probabilities(tmp_path) -> None:
 def test_what_nnunet_cannot_read_is_one_sentence(tmp_path, capsys) -> None:
     settings = NNUNetSettings(MODEL, ("all",), "checkpoint_final.pth", Path(NAMED), device="cpu")
     (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
-    from src_models.errors import FileError
-    from src_models.progress import finish
-
     with NNUNetProcess(settings) as process, pytest.raises(FileError, match="nnU-Net could not predict") as told:
         finish(process.predict([tmp_path / "broken.nii.gz"]))
     assert "\n" not in str(told.value)
+
+
+@with_nnunet
+def test_pictures_are_those_of_its_reader_of_pictures(tmp_path) -> None:
+    """No size of a pixel, no turn: one slice as PNG through both."""
+    from PIL import Image
+
+    folder = tmp_path / "model"
+    shutil.copytree(DATA / "hippocampus_2d", folder)
+    for name, changes in (
+        ("plans.json", {"image_reader_writer": "NaturalImage2DIO"}),
+        ("dataset.json", {"file_ending": ".png"}),
+    ):
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(json.dumps(content | changes), encoding="utf-8")
+    plane = read_volume(store("RAS", tmp_path / "scan.nii.gz")).array[17, 1:, 3:]
+    picture = tmp_path / "slice.png"
+    Image.fromarray((255 * plane / plane.max()).astype(np.uint8)).save(picture)
+    more = ("--nnunet-python", NAMED, "--device", "cpu", "--outputs", "labels,prob")
+    assert predict(picture, tmp_path / "out", *more, weights=folder) == 0
+    (entry,) = finish(import_model(folder, tmp_path / "models"))
+    assert main(["predict", str(picture), "--weights", str(entry.path), "--out", str(tmp_path / "own")]) == 0
+    made, ours = (read_segmentation(tmp_path / part / "slice.png").labels for part in ("out", "own"))
+    assert made.any()
+    assert (made == ours).mean() >= 0.999
+    share = read_volume(tmp_path / "out" / "slice_prob_background.tif").array
+    assert share.shape == made.shape
+
+
+@with_nnunet
+def test_a_prediction_that_is_given_up_ends_its_process(tmp_path) -> None:
+    import psutil
+
+    settings = NNUNetSettings(MODEL, ("all",), "checkpoint_final.pth", Path(NAMED), device="cpu")
+    with NNUNetProcess(settings) as process:
+        work = process.predict([store("RAS", tmp_path / "scan.nii.gz")])
+        next(step for step in work if "windows" in step.message)
+        (child,) = psutil.Process().children()
+        work.close()
+        assert not child.is_running()
