@@ -17,10 +17,11 @@ from napari_lsnet.segment.outputs import PROBABILITY
 from napari_lsnet.segment.request import (
     Request,
     channel_fault,
+    order_in_file,
     read_request,
     region_of,
     sample_of,
-    space_of,
+    space_seen,
     value_unit,
 )
 from napari_lsnet.transforms import Region
@@ -135,8 +136,8 @@ class Inputs(QWidget):
         if choice is not None and volume is not None and region is not None and not channel_fault(volume, choice):
             from src_models.inference.checks import warnings_for
 
-            shape, spacing = space_of(volume, region)
             layer: Any = self.image.layer
+            shape, spacing = space_seen(choice.card, order_in_file(layer, volume, region), volume, region)
             image = sample_of(layer, region, len(choice.card.preprocessing.channels))
             with suppress(LsnetError):
                 said = warnings_for(

@@ -20,6 +20,7 @@ from napari_lsnet.segment import words
 from napari_lsnet.segment.controls import Controls, Standing
 from napari_lsnet.segment.foresight import Costs, costs_of, learn_pace, seconds_for
 from napari_lsnet.segment.inputs import Inputs
+from napari_lsnet.segment.request import order_in_file
 from napari_lsnet.segment.run import run_of
 from src_models.errors import LsnetError
 from src_models.inference.parameters import PredictionParameters
@@ -189,7 +190,8 @@ class SegmentPanel(QWidget):
             parameters = self.form.value()
         except LsnetError:
             return
-        self.foresight.ask(partial(costs_of, choice, volume, region, parameters))
+        order = order_in_file(self.inputs.image.layer, volume, region)
+        self.foresight.ask(partial(costs_of, choice, volume, region, parameters, order))
 
     def _on_costs(self, costs: Costs) -> None:
         self._costs = costs

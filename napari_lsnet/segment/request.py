@@ -17,12 +17,14 @@ from napari_lsnet.placed_record import beside, placed
 from napari_lsnet.regions import boxed, whole_region
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError
+from src_models.geometry import StoredOrder
 from src_models.inference.parameters import PredictionParameters
 from src_models.progress import Progress
 
 if TYPE_CHECKING:
     from src_models.inference.prediction import Prediction
     from src_models.record import Record
+    from src_models.weights.card import ModelCard
 
 _PLANES = 3
 
@@ -66,6 +68,11 @@ class Request:
         return space_of(self.volume, self.region)[1]
 
     @property
+    def order(self) -> StoredOrder | None:
+        """How these axes lie in the file of the image, where that is known."""
+        return order_in_file(self.source, self.volume, self.region)
+
+    @property
     def path(self) -> Path | None:
         """The file of the image, if it has one."""
         found = getattr(self.source.source, "path", None)
@@ -90,6 +97,7 @@ class Request:
                 self.parameters,
                 unit=self.volume.unit,
                 value_unit=value_unit(self.source),
+                stored_order=self.order,
                 interrupt=self.stop.is_set,
             )
         )
@@ -190,6 +198,27 @@ def space_of(volume: LayerVolume, region: Region) -> tuple[tuple[int, ...], tupl
     parts = [(axis, region[axis]) for axis in volume.spatial_axes]
     kept = [(axis, part) for axis, part in parts if isinstance(part, slice)]
     return tuple(part.stop - part.start for _, part in kept), tuple(by_axis[axis] for axis, _ in kept)
+
+
+def order_in_file(source: Any, volume: LayerVolume, region: Region) -> StoredOrder | None:
+    """How the axes in space that are not pinned lie in the file of the layer; None where that is not known."""
+    order = dict(source.metadata).get("lsnet", {}).get("stored_order")
+    if order is None or volume.patient is None or not volume.patient.orientation_known:
+        return None
+    kept = [k for k, axis in enumerate(volume.spatial_axes) if isinstance(region[axis], slice)]
+    whole = StoredOrder(tuple(order["axes"]), tuple(order["flips"]))
+    return whole.of_axes(kept) if len(whole.axes) == len(volume.spatial_axes) else None
+
+
+def space_seen(
+    card: ModelCard, order: StoredOrder | None, volume: LayerVolume, region: Region
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """`space_of` in the order in which the network of a card sees it."""
+    from src_models.inference.orientation import turn_for, turned
+
+    shape, spacing = space_of(volume, region)
+    turn, _ = turn_for(card.orientation, order, len(shape))
+    return turned(turn, shape), turned(turn, spacing)
 
 
 def sample_of(source: Any, region: Region, channels: int) -> NDArray[Any] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src_models.cli import inputs, options, report
+from src_models.cli.predict_nnunet import Peer
 from src_models.errors import InputError, LsnetError
 from src_models.inference.parameters import PredictionParameters
 from src_models.progress import finish
@@ -65,6 +67,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N|ADDRESS",
         help="Predict a folder on a Dask cluster, one image a task: N workers here, or the address of a scheduler.",
     )
+    other = parser.add_argument_group("another program")
+    other.add_argument(
+        "--backend",
+        choices=("lsnet", "nnunet"),
+        default="lsnet",
+        help="nnunet: nnU-Net itself predicts, in a process of its own; --weights is then its folder.",
+    )
+    other.add_argument(
+        "--nnunet-python",
+        metavar="PATH",
+        type=Path,
+        default=Path(sys.executable),
+        help="Python of the environment that has nnunetv2. Default: the one of this program.",
+    )
     options.add_model(parser, PredictionParameters, _TITLES)
     _widen(parser)
     inputs.add_read_flags(parser)
@@ -84,8 +100,23 @@ def run(arguments: argparse.Namespace) -> int:
         reading=reading,
         overwrite=arguments.overwrite,
     )
+    if arguments.backend == "nnunet":
+        from src_models.cli.predict_nnunet import peer
+
+        if predict_case.is_array_store(arguments.input):
+            raise InputError("nnunet-zarr", "nnU-Net does not read zarr", "", "Leave out --backend nnunet.")
+        with peer(arguments, parameters) as other:
+            return _predict(settings, other, len(other.channels), arguments)
     models = predict_case.load_models(settings)
-    channels = len(models[0].card.preprocessing.channels)
+    return _predict(settings, models, len(models[0].card.preprocessing.channels), arguments)
+
+
+def _predict(
+    settings: CaseOptions, models: Sequence[Model] | Peer, channels: int, arguments: argparse.Namespace
+) -> int:
+    """Find the images and predict them, or say what would be done."""
+    from src_models.cli import predict_case
+
     cases = predict_case.find_cases(arguments.input, arguments.out, channels)
     if not arguments.dry_run:
         predict_case.check_out(arguments.input, arguments.out)
@@ -130,7 +161,7 @@ def _widen(parser: argparse.ArgumentParser) -> None:
             action.choices, action.metavar = None, "auto|exact|SIZE"
 
 
-def _one(case: Case, settings: CaseOptions, models: Sequence[Model], arguments: argparse.Namespace) -> int:
+def _one(case: Case, settings: CaseOptions, models: Sequence[Model] | Peer, arguments: argparse.Namespace) -> int:
     from src_models.cli import predict_case
 
     outcome = _watched(case, settings, models, arguments)
@@ -141,7 +172,9 @@ def _one(case: Case, settings: CaseOptions, models: Sequence[Model], arguments: 
     return 0 if outcome.complete else CANCELLED
 
 
-def _watched(case: Case, settings: CaseOptions, models: Sequence[Model], arguments: argparse.Namespace) -> Outcome:
+def _watched(
+    case: Case, settings: CaseOptions, models: Sequence[Model] | Peer, arguments: argparse.Namespace
+) -> Outcome:
     """One case under a bar or JSON lines; a first Ctrl-C keeps what is finished, where that is asked for."""
     from src_models.cli import predict_case
     from src_models.cli.driving import interrupts
@@ -151,7 +184,7 @@ def _watched(case: Case, settings: CaseOptions, models: Sequence[Model], argumen
         report.watch_job(arguments.json, case.name) as show,
         interrupts(arguments.keep_partial) as interrupted,
     ):
-        if predict_case.is_array_store(case.files[0]):
+        if not isinstance(models, Peer) and predict_case.is_array_store(case.files[0]):
             return finish(predict_case.start_chunked(case, settings, models), show)
         opened = predict_case.opened(case, settings, models)
         work = opened.start(interrupted)
@@ -164,7 +197,7 @@ def _watched(case: Case, settings: CaseOptions, models: Sequence[Model], argumen
 
 
 def _folder(
-    cases: Sequence[Case], settings: CaseOptions, models: Sequence[Model], arguments: argparse.Namespace
+    cases: Sequence[Case], settings: CaseOptions, models: Sequence[Model] | Peer, arguments: argparse.Namespace
 ) -> int:
     """Every image; what goes wrong with one is a sentence, and the others go on."""
     failed = 0
@@ -226,14 +259,15 @@ def _tell_end(count: int, failed: int, arguments: argparse.Namespace) -> int:
 
 
 def _tell_plan(
-    cases: Sequence[Case], settings: CaseOptions, models: Sequence[Model], arguments: argparse.Namespace
+    cases: Sequence[Case], settings: CaseOptions, models: Sequence[Model] | Peer, arguments: argparse.Namespace
 ) -> int:
     """What would be done; the images are read, since their size decides."""
     from src_models.cli import predict_case
 
     for case in cases:
-        if predict_case.is_array_store(case.files[0]):
-            work: Any = predict_case.start_chunked(case, settings, models)
+        work: Any
+        if not isinstance(models, Peer) and predict_case.is_array_store(case.files[0]):
+            work = predict_case.start_chunked(case, settings, models)
         else:
             work = predict_case.opened(case, settings, models).start(lambda: False)
         first = next(work)
@@ -241,7 +275,8 @@ def _tell_plan(
         told = {
             "image": case.name,
             "out": str(case.target),
-            "peak_memory_gb": round(first.values["peak_memory_gb"], 3),
+            # what another program takes is not foretold
+            "peak_memory_gb": round(peak, 3) if (peak := first.values.get("peak_memory_gb")) is not None else None,
             "notes": list(first.notes),
         }
         if arguments.json:

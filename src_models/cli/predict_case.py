@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from src_models.cli.evolve_folder import images_in, stem
 from src_models.cli.inputs import check_grid
 from src_models.cli.outputs import check_targets, relative_path
+from src_models.cli.predict_nnunet import Peer
 from src_models.errors import FileError, InputError, SaveError
 from src_models.files.gate import ReadOptions
 from src_models.geometry import Segment, Segmentation, Volume
 from src_models.inference.parameters import PredictionParameters
-from src_models.progress import finish
+from src_models.progress import Progress, finish
 from src_models.record import Record, record_path, write_record
 
 if TYPE_CHECKING:
-    from src_models.inference.prediction import Prediction, PredictionProgress
+    from src_models.inference.prediction import Prediction
     from src_models.weights.model import Model
 
 _CHANNEL = re.compile(r"_(\d{4})$")
@@ -71,11 +72,14 @@ class Opened:
     """An image that has been read, with the models for it."""
 
     volume: Volume
-    models: Sequence[Model]
+    models: Sequence[Model] | Peer
     parameters: PredictionParameters
+    files: tuple[Path, ...]
 
-    def start(self, interrupt: Callable[[], bool]) -> Generator[PredictionProgress, None, Prediction]:
+    def start(self, interrupt: Callable[[], bool]) -> Generator[Progress, None, Prediction]:
         """The prediction, not begun."""
+        if isinstance(self.models, Peer):
+            return self.models.predict(self.volume, self.files, interrupt)
         from src_models.inference.predict import predict, predict_series
 
         volume, grid = self.volume, self.volume.grid
@@ -88,6 +92,7 @@ class Opened:
             self.parameters,
             unit="mm" if grid.spacing_known else "px",
             value_unit=volume.value_unit,
+            stored_order=volume.stored_order if grid.orientation_known or grid.ndim == 2 else None,
             interrupt=interrupt,
         )
 
@@ -264,7 +269,7 @@ def start_chunked(case: Case, settings: CaseOptions, models: Sequence[Model]) ->
     )
 
 
-def opened(case: Case, settings: CaseOptions, models: Sequence[Model]) -> Opened:
+def opened(case: Case, settings: CaseOptions, models: Sequence[Model] | Peer) -> Opened:
     """Read an image, all its channels on one grid.
 
     Raises
@@ -280,7 +285,7 @@ def opened(case: Case, settings: CaseOptions, models: Sequence[Model]) -> Opened
         for part, path in zip(parts[1:], case.files[1:], strict=True):
             check_grid(part.grid, volume.grid, path, "channel")
         volume = replace(volume, array=np.stack([part.array for part in parts]), leading_axis="c")
-    return Opened(volume, models, settings.parameters)
+    return Opened(volume, models, settings.parameters, case.files)
 
 
 def save(case: Case, settings: CaseOptions, source: Opened, prediction: Prediction, seconds: float) -> Outcome:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from src_models.cli import inputs, predict_case, report
+from src_models.cli.predict_nnunet import BACKEND
 from src_models.errors import FileError, InputError
 from src_models.inference.parameters import PredictionParameters
 from src_models.progress import finish
@@ -30,6 +31,13 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
     InputError, FileError
         Where the image or the model is not that of the record.
     """
+    if record.inputs.get("backend") == BACKEND:
+        raise InputError(
+            "record-backend",
+            "This prediction was made by nnU-Net itself",
+            "",
+            f"Repeat it with lsnet predict --backend {BACKEND}.",
+        )
     try:
         parameters = PredictionParameters(**record.parameters)
         hashes = [str(model["sha256"]) for model in record.inputs["models"]]

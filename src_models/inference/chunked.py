@@ -19,6 +19,7 @@ from src_models.geometry import check_spacing
 from src_models.inference.export import Classes, Export, Targets
 from src_models.inference.job import TASK
 from src_models.inference.memory import MemoryForecast, check_limit, foresee
+from src_models.inference.orientation import turn_for
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import Passes, choose_device
 from src_models.inference.prediction import PredictionProgress
@@ -122,7 +123,7 @@ class _ChunkedJob:
         axes, notes = mirrored_axes(wanted, self.card)
         self.passes = Passes(folds, choose_device(wanted.device), mirror_axes=axes)
         self.tiling, said = tiling_for(wanted, self.passes, self.card.ndim)
-        self.notes = notes + said
+        self.notes = notes + said + turn_for(self.card.orientation, None, 3)[1]
         if wanted.post == "auto" and self.card.inference.get("keep_largest"):
             self.notes.append("The model asks for the largest part of labels alone: slab by slab all parts stay.")
         self.whole = uncropped(self.shape, spacing, self.card.preprocessing)

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from src_models.errors import InputError
-from src_models.geometry import check_spacing
+from src_models.geometry import StoredOrder, check_spacing
 from src_models.inference import finishing
 from src_models.inference.checks import as_channels, warnings_for
 from src_models.inference.export import Classes, Export, Targets
 from src_models.inference.memory import MemoryForecast, check_limit, foresee
+from src_models.inference.orientation import turn_for, turned, turned_back, with_plane
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import Interrupted, Passes, choose_device, choose_precision
 from src_models.inference.prediction import Prediction, PredictionProgress
@@ -51,7 +52,7 @@ class Job:
 
     Parameters
     ----------
-    models, image, spacing, parameters, unit, value_unit
+    models, image, spacing, parameters, unit, value_unit, stored_order
         As for `predict`.
     """
 
@@ -63,6 +64,7 @@ class Job:
         parameters: PredictionParameters,
         unit: str,
         value_unit: str,
+        stored_order: StoredOrder | None = None,
     ) -> None:
         if not models:
             raise InputError("models-none", "No model was given", "", "Choose one.")
@@ -72,14 +74,22 @@ class Job:
         check_spacing(spacing, self.spatial)
         self.image = image
         channels = as_channels(image, self.card, self.spatial)
-        self.notes = warnings_for(
-            models[0].card, channels.shape[1:], spacing, image=channels, unit=unit, value_unit=value_unit
+        turn, self.notes = turn_for(self.card.orientation, stored_order, self.spatial)
+        self.notes += warnings_for(
+            models[0].card,
+            turn.store(channels).shape[1:],
+            turned(turn, spacing),
+            image=channels,
+            unit=unit,
+            value_unit=value_unit,
         )
         self.own_spacing = spacing
         if self.spatial == 2 and self.card.ndim == 3:
             # one plane as thick as the network expects: it becomes a window by padding
             through = 1.0 if self.card.preprocessing.spacing is None else self.card.preprocessing.spacing[0]
             channels, spacing = channels[:, None], (through, *spacing)
+            turn = with_plane(turn)
+        self.turn, self.seen, self.seen_spacing = turn, turn.store(channels), turned(turn, spacing)
         self.channels, self.spacing = channels, spacing
         self.shape = (1,) * (4 - channels.ndim) + channels.shape[1:]
         self.classes = Classes(self.card.labels, self.card.head)
@@ -105,7 +115,7 @@ class Job:
             notes=tuple(self.notes),
             values={"peak_memory_gb": forecast.peak / 1e9},
         )
-        prepared = prepare(self.channels, self.spacing, preprocessing, nan=NAN_RULES[self.parameters.nan])
+        prepared = prepare(self.seen, self.seen_spacing, preprocessing, nan=NAN_RULES[self.parameters.nan])
         self.notes += prepared.notes
         if constant(prepared.array):
             where = "The image" if constant(self.channels) else "Among the values that the model takes the image"
@@ -137,8 +147,7 @@ class Job:
                     tile=step.tile,
                     tiles=step.tiles,
                     seconds_left=step.seconds_left,
-                    axis=max(0, layout.axes[0] - (3 - self.spatial)),
-                    slab=self._slab(layout, step.slab),
+                    **self._finished(layout, step.slab),
                     result=lambda: self._result("partial", sweep),
                 )
         except Interrupted:
@@ -208,16 +217,21 @@ class Job:
     def _targets(self, layout: Layout) -> Targets:
         """The arrays in the order of the sweep; what is written there is written in them."""
         arrays = self.arrays
+        turn = with_plane(self.turn)
+
+        def view(array: NDArray[Any]) -> NDArray[Any]:
+            return layout.view(turn.store(array))
+
         return Targets(
-            layout.view(arrays.labels),
-            None if arrays.probabilities is None else layout.view(arrays.probabilities),
-            None if arrays.entropy is None else layout.view(arrays.entropy),
-            [layout.view(extra) for extra in arrays.extras],
+            view(arrays.labels),
+            None if arrays.probabilities is None else view(arrays.probabilities),
+            None if arrays.entropy is None else view(arrays.entropy),
+            [view(extra) for extra in arrays.extras],
         )
 
     def _forecast(self, preprocessing: Preprocessing, tiling: Tiling) -> MemoryForecast:
         """From sizes alone; the crop is not known yet, so without one."""
-        way = uncropped(self.channels.shape[1:], self.spacing, preprocessing)
+        way = uncropped(self.seen.shape[1:], self.seen_spacing, preprocessing)
         layout = lay_out(way, self.card, self.parameters.window, pad=tiling.halo is None)
         groups = lay_windows(layout, layout.patch, tiling)
         return foresee(
@@ -248,11 +262,13 @@ class Job:
         # the clip leaves nothing below the lowest value of the training
         return (max(BODY_HU, known.percentile_00_5) - known.mean) / max(known.std, 1e-8)
 
-    def _slab(self, layout: Layout, slab: tuple[int, int] | None) -> tuple[int, int] | None:
-        if slab is None:
-            return None
+    def _finished(self, layout: Layout, slab: tuple[int, int] | None) -> dict[str, Any]:
+        """Axis of the labels along which they are finished, and the planes that were."""
         first = layout.box[0].start
-        return slab[0] + first, slab[1] + first
+        planes = (0, 0) if slab is None else (slab[0] + first, slab[1] + first)
+        turn = with_plane(self.turn)
+        axis, planes = turned_back(turn, layout.axes[0], planes, turn.store(self.arrays.labels).shape[layout.axes[0]])
+        return {"axis": max(0, axis - (3 - self.spatial)), "slab": None if slab is None else planes}
 
     def _report(self, phase: str, fraction: float | None, message: str, **more: Any) -> PredictionProgress:
         return PredictionProgress(

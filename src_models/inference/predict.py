@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.geometry import StoredOrder
 from src_models.inference.job import Job
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.prediction import Prediction, PredictionProgress
@@ -24,6 +25,7 @@ def predict(
     *,
     unit: str = "mm",
     value_unit: str = "",
+    stored_order: StoredOrder | None = None,
     interrupt: Callable[[], bool] | None = None,
 ) -> Generator[PredictionProgress, None, Prediction]:
     """Apply trained networks to one image.
@@ -42,6 +44,10 @@ def predict(
         Of the spacing: ``"mm"``, or ``"px"`` where voxels have no size.
     value_unit : str
         ``"HU"`` where values are Hounsfield units.
+    stored_order : StoredOrder, optional
+        That of the `Volume` the image is of, where the sides of the patient are known: models of nnU-Net were mostly
+        trained on images as they lie in their files (`ModelCard.orientation`) and are shown this one so. Results lie on
+        the image as given.
     interrupt : callable, optional
         Asked between the layers of a window, from the thread that runs it; the prediction ends with what is finished
         where it says yes.
@@ -63,7 +69,7 @@ def predict(
         One sentence each.
     """
     folds = (models,) if isinstance(models, Model) else tuple(models)
-    job = Job(folds, image, tuple(spacing), parameters or PredictionParameters(), unit, value_unit)
+    job = Job(folds, image, tuple(spacing), parameters or PredictionParameters(), unit, value_unit, stored_order)
     return (yield from job.run(interrupt))
 
 

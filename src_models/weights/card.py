@@ -59,6 +59,11 @@ class ModelCard(BaseModel):
     modality: str = ""
     network: dict[str, Any]
     ndim: Literal[2, 3]
+    orientation: Literal["presented", "stored", "RAS"] = Field(
+        "presented",
+        description="How the network sees a volume. presented: axes grow towards Inferior, Posterior and Left; stored: "
+        "as in its file, slowest axis first; RAS: towards Superior, Anterior and Right.",
+    )
     preprocessing: Preprocessing
     patch: tuple[int, ...]
     labels: tuple[Label, ...]

@@ -107,10 +107,10 @@ def import_model(
 
 
 def _import_folder(path: Path, place: Path, options: ImportOptions) -> Generator[Progress, None, tuple[Entry, ...]]:
-    nnunet = _folder_with("plans.json", path)
+    nnunet = folder_with("plans.json", path)
     if nnunet is not None:
         return (yield from import_nnunet(nnunet, place, options))
-    bundle = _folder_with(METADATA, path)
+    bundle = folder_with(METADATA, path)
     if bundle is not None:
         return (yield from _import_bundle(bundle, place, options))
     ours: tuple[Path, ...] = ()
@@ -134,7 +134,7 @@ def import_nnunet(folder: Path, place: Path, options: ImportOptions) -> Generato
     plans, dataset = read_json(folder / "plans.json"), read_json(folder / "dataset.json")
     plan_hash = hashlib.sha256((folder / "plans.json").read_bytes()).hexdigest()
     made: list[tuple[bytes, ModelCard]] = []
-    folds = _folds(folder, options.folds)
+    folds = folds_of(folder, options.folds)
     for number, (fold, checkpoint) in enumerate(folds):
         yield Progress(phase="import", fraction=number / len(folds), message=f"reading {fold}")
         name = f"{shown(fold)}/{shown_name(checkpoint)}"
@@ -156,6 +156,7 @@ def import_nnunet(folder: Path, place: Path, options: ImportOptions) -> Generato
             modality=model.modality,
             network=network.config,
             ndim=network.ndim,
+            orientation=model.orientation,
             preprocessing=model.preprocessing,
             patch=model.patch,
             labels=model.labels,
@@ -325,7 +326,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     )
 
 
-def _folder_with(name: str, top: Path) -> Path | None:
+def folder_with(name: str, top: Path) -> Path | None:
     """The folder that holds a file, at the top or up to three folders below where it is the only one.
 
     Raises
@@ -347,7 +348,7 @@ def _folder_with(name: str, top: Path) -> Path | None:
     return None
 
 
-def _folds(folder: Path, wanted: Sequence[str]) -> list[tuple[str, Path]]:
+def folds_of(folder: Path, wanted: Sequence[str]) -> list[tuple[str, Path]]:
     """Fold folders with their checkpoints; the final one where there is one."""
     found = []
     for path in sorted(folder.glob("fold_*")):

@@ -32,6 +32,16 @@ _NORMALISATIONS: dict[str, Normalisation] = {
     "RGBTo01Normalization": "rgb_to_0_1",
 }
 
+_READERS: dict[str, tuple[Literal["stored", "RAS"], Literal["mm", "px"]]] = {
+    "SimpleITKIO": ("stored", "mm"),
+    "NibabelIO": ("stored", "mm"),
+    "Tiff3DIO": ("stored", "mm"),
+    "NibabelIOWithReorient": ("RAS", "mm"),
+    "SimpleITKIOWithReorient": ("RAS", "mm"),
+    "NaturalImage2DIO": ("stored", "px"),
+}
+_PICTURES = (".png", ".bmp", ".tif")
+
 
 @dataclass(frozen=True)
 class NNUNetModel:
@@ -45,13 +55,14 @@ class NNUNetModel:
         Such as "3d_fullres".
     network : dict
         As `Network.config`.
-    preprocessing, patch, labels, head, modality
+    orientation, preprocessing, patch, labels, head, modality
         As on a `ModelCard`.
     """
 
     data_name: str
     configuration: str
     network: dict[str, Any]
+    orientation: Literal["stored", "RAS"]
     preprocessing: Preprocessing
     patch: tuple[int, ...]
     labels: tuple[Label, ...]
@@ -102,6 +113,7 @@ def model_from(plans: Mapping[str, Any], dataset: Mapping[str, Any], configurati
         labels, head = labels_from(dataset)
         patch = tuple(int(n) for n in chosen["patch_size"])
         name, options = _architecture(chosen, len(patch))
+        orientation, unit = seen_by_reader(plans, dataset)
         network = {
             "name": name,
             "in_channels": len(channels),
@@ -113,7 +125,8 @@ def model_from(plans: Mapping[str, Any], dataset: Mapping[str, Any], configurati
             data_name=re.sub(r"^(Dataset|Task)\d+_", "", str(plans["dataset_name"])),
             configuration=configuration,
             network=network,
-            preprocessing=_preprocessing(plans, chosen, channels),
+            orientation=orientation,
+            preprocessing=_preprocessing(plans, chosen, channels).model_copy(update={"unit": unit}),
             patch=patch,
             labels=labels,
             head=head,
@@ -140,6 +153,28 @@ def labels_from(dataset: Mapping[str, Any]) -> tuple[tuple[Label, ...], Literal[
         members = tuple(int(v) for v in (value if isinstance(value, list) else [value]))
         regions.append(Label(name=name, value=number, channel=channel, members=members))
     return tuple(regions), "sigmoid"
+
+
+def seen_by_reader(
+    plans: Mapping[str, Any], dataset: Mapping[str, Any]
+) -> tuple[Literal["stored", "RAS"], Literal["mm", "px"]]:
+    """How nnU-Net's reader of these images turns them, and whether it knows the size of a voxel.
+
+    The plans name the reader that was used. Where they are older than such names, it is the one that nnU-Net
+    takes: that of the data set, else the first that reads files with this ending.
+    """
+    named = str(plans.get("image_reader_writer") or dataset.get("overwrite_image_reader_writer") or "None")
+    if named == "None":
+        ending = str(dataset.get("file_ending", ".nii.gz")).lower()
+        named = "NaturalImage2DIO" if ending in _PICTURES else "SimpleITKIO"
+    if named not in _READERS:
+        raise FileError(
+            "nnunet-reader",
+            f"The reader {shown(named)} of this nnU-Net is not known here",
+            "so it is not known how its images were turned",
+            "",
+        )
+    return _READERS[named]
 
 
 def _configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
