@@ -36,6 +36,14 @@ def say(*lines: str) -> None:
     sys.stdout.flush()
 
 
+def warn(*lines: str) -> None:
+    """Lines for people on standard error, above a bar that is under way."""
+    from tqdm import tqdm
+
+    for line in lines:
+        tqdm.write(line, file=sys.stderr)
+
+
 @contextmanager
 def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState | LabelsState], None]]:
     """Show the states of a run: a bar on standard error for people, or JSON lines on standard output."""
@@ -77,15 +85,18 @@ def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState | LabelsState], 
 def watch_job(json_lines: bool, title: str, event: str = "progress") -> Iterator[Callable[[Progress], None]]:
     """Show the progress of any other job, likewise."""
     if json_lines:
-        last = -math.inf
+        last, heard = -math.inf, set[str]()
 
         def show_json(progress: Progress) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last >= _INTERVAL_S:
+            new = [note for note in progress.notes if note not in heard]
+            # a note is never lost between two lines
+            if new or now - last >= _INTERVAL_S:
                 last = now
+                heard.update(new)
                 told = {"phase": progress.phase, "fraction": progress.fraction, "message": progress.message}
-                write_json({"event": event, **told, "notes": list(progress.notes), **progress.values})
+                write_json({"event": event, **told, "notes": new, **progress.values})
 
         yield show_json
         return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from src_models.cli import report
 from src_models.cli import training_options as options
 from src_models.cli.driving import interrupts
-from src_models.errors import DeviceError, InputError, SaveError
+from src_models.errors import CANCELLED, InputError, OutOfMemoryError, SaveError, out_of_memory
 
 if TYPE_CHECKING:
     from src_models.progress import Progress
@@ -29,7 +29,6 @@ examples:
 
 Ctrl-C stops between two steps and leaves a checkpoint and a model; twice stops at once. Research use only."""
 
-STOPPED = 130
 Result = TypeVar("Result")
 
 
@@ -73,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = drive(work, json_lines=arguments.json, listen=arguments.listen)
     if result is None:
         tell_stopped(arguments)
-        return STOPPED
+        return CANCELLED
     seconds = time.perf_counter() - began
     if arguments.json:
         report.write_json(final_event(result, seconds))
@@ -224,21 +223,14 @@ def enough_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+        if not out_of_memory(error):
             raise
-        raise DeviceError(
+        raise OutOfMemoryError(
             "memory-training",
             "There is not enough memory for this training",
             "",
             "Lower --batch or --patch, or close other programs; --resume goes on from the last checkpoint.",
         ) from error
-
-
-def _is_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
 
 
 def tell_stopped(arguments: argparse.Namespace) -> None:

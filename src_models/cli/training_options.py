@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src_models.cli import report
-from src_models.errors import DeviceError, InputError
+from src_models.errors import InputError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from src_models.training.case import DataSet
@@ -261,7 +261,7 @@ def tell_cost(arguments: argparse.Namespace, plan: TrainingPlan) -> None:
 
     Raises
     ------
-    DeviceError
+    OutOfMemoryError
         Where the memory of this computer is too small for it.
     """
     import psutil
@@ -287,7 +287,7 @@ def tell_cost(arguments: argparse.Namespace, plan: TrainingPlan) -> None:
     tell(arguments, f"A step takes about {need.peak_bytes / 1e9:.2f} GB and {need.flops / 1e9:.0f} GFLOP.")
     free = psutil.virtual_memory().available
     if arguments.device == "cpu" and need.peak_bytes > free:
-        raise DeviceError(
+        raise OutOfMemoryError(
             "memory-forecast",
             f"This training needs about {need.peak_bytes / 1e9:.1f} GB",
             f"{free / 1e9:.1f} GB are free",
