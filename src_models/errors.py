@@ -71,6 +71,12 @@ class OutOfMemoryError(DeviceError):
     exit_code = OUT_OF_MEMORY
 
 
+class FileMemoryError(FileError):
+    """A file is larger than the memory that is free."""
+
+    exit_code = OUT_OF_MEMORY
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error of any library says that memory ran out, on the card or on the processor."""
     if isinstance(error, MemoryError):

@@ -287,7 +287,7 @@ def on_grid(found: Segmentation, grid: Grid, case: Case) -> Segmentation:
         )
     if not placed:
         return replace(found, grid=grid)
-    return replace(found, labels=_resampled(found, grid), grid=grid)
+    return replace(found, labels=resampled(found, grid), grid=grid)
 
 
 def mapped(labels: NDArray[Any], label_map: Mapping[int, int]) -> NDArray[Any]:
@@ -302,7 +302,8 @@ def mapped(labels: NDArray[Any], label_map: Mapping[int, int]) -> NDArray[Any]:
     return result
 
 
-def _resampled(found: Segmentation, grid: Grid) -> NDArray[Any]:
+def resampled(found: Segmentation, grid: Grid) -> NDArray[Any]:
+    """Labels on another grid, by the nearest voxel; background outside of their own."""
     from scipy.ndimage import affine_transform
 
     between = np.linalg.inv(found.grid.index_to_patient) @ grid.index_to_patient

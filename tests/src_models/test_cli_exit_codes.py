@@ -105,9 +105,9 @@ def test_a_forecast_above_what_is_allowed_is_3(place: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process cannot be given less memory")
-def test_memory_that_runs_out_is_3(place: Path) -> None:
-    """The forecast sees the memory of the computer; this process may take less, so that it fails while it runs."""
-    np.save(place / "large.npy", np.zeros(1))
+@pytest.mark.parametrize("room", [20, 200])
+def test_memory_that_runs_out_is_3(room: int, place: Path) -> None:
+    """The forecast sees the memory of the computer; this process may take less: it fails while it reads, or runs."""
     script = f"""
 import resource, sys
 import numpy as np, torch, PIL.Image, psutil
@@ -116,17 +116,19 @@ from src_models.cli import main
 from src_models.inference.predict import predict
 import src_models.weights.store
 torch.nn.functional.conv2d(torch.zeros(1, 1, 9, 9), torch.zeros(1, 1, 3, 3))
-Image.fromarray(np.random.default_rng(0).integers(0, 255, (6000, 6000), dtype=np.uint8)).save({str(place / "large.png")!r})
+image = np.zeros((6000, 6000), np.uint8)
+image[::7, ::5] = 99
+Image.fromarray(image).save({str(place / "large.png")!r})
 now = psutil.Process().memory_info().vms
-resource.setrlimit(resource.RLIMIT_AS, (now + 90 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (now + {room} * 2**20,) * 2)
 words = ["predict", {str(place / "large.png")!r}, "--out", {str(place / "large")!r}]
 sys.exit(main([*words, "--weights", {str(place / "small@1.safetensors")!r}]))
 """
     code, line = ends([sys.executable, "-c", script])
 
     assert code == 3, line
-    assert "not enough memory" in line
-    assert not any((place / "large").iterdir())
+    assert "memory" in line
+    assert not list(place.glob("large/*"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
