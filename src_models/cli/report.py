@@ -118,6 +118,15 @@ def follow(work: Generator[Progress, Any, Result], *, json_lines: bool) -> Resul
         return finish(work, show)
 
 
+def amount(count: float, unit: str) -> str:
+    """A large number with two or three digits and the unit that suits it: ``12 MB``, ``1.3 GFLOP``."""
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= 0.9995 * factor:
+            value = count / factor
+            return f"{value:.0f} {letter}{unit}" if value >= 9.95 else f"{value:.1f} {letter}{unit}"
+    return f"{count:.0f} {unit}"
+
+
 def size_text(result: LevelSetResult | LabelsResult, grid: Grid) -> str:
     """The size of a result in the largest unit that is known: ml, mm2, or voxels where they have no size."""
     if not grid.spacing_known:

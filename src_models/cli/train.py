@@ -131,7 +131,8 @@ def write_plan(arguments: argparse.Namespace, plan: Any, cases: int | None = Non
     report.say(*lines, f"{plan.epochs} epochs of {plan.iterations} steps, {plan.optimiser.name}, {plan.loss}.")
     if found is not None:
         hours = f"{found.seconds / 3600:.1f} h" if found.seconds >= 5400 else f"{found.seconds / 60:.0f} min"
-        report.say(f"{chosen.name} needs about {found.memory_bytes / 1e9:.1f} GB and {hours} on this computer.")
+        memory = report.amount(found.memory_bytes, "B")
+        report.say(f"{chosen.name} needs about {memory} of memory and {hours} on this computer.")
     return 0
 
 
@@ -235,8 +236,13 @@ def enough_memory() -> Iterator[None]:
 
 def tell_stopped(arguments: argparse.Namespace) -> None:
     """Say that a training was stopped, and how it goes on."""
+    from src_models.training.checkpoint import CURRENT
+
+    begun = next(arguments.out.rglob(CURRENT), None) is not None
     if arguments.json:
-        report.write_json({"event": "stopped", "out": str(arguments.out)})
+        report.write_json({"event": "stopped", "out": str(arguments.out), "begun": begun})
+    elif not begun:
+        report.say("Stopped before the first step; nothing was saved.")
     else:
         report.say(f"Stopped. The model so far is in {arguments.out}; the same command with --resume goes on.")
 

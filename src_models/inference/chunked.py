@@ -226,7 +226,10 @@ class _ChunkedJob:
             status="done",
             parameters=self.wanted.model_dump(mode="json"),
             inputs={
-                "models": [{"name": m.card.name, "fold": m.card.fold, "sha256": m.card.sha256} for m in self.folds]
+                "models": [
+                    {"name": m.card.name, "version": m.card.version, "fold": m.card.fold, "sha256": m.card.sha256}
+                    for m in self.folds
+                ]
             },
             # the content of an array larger than memory is not hashed: its shape and place have to do
             source=Source(content_hash="", shape=tuple(source.shape), dtype=str(source.dtype), spacing=self.spacing),

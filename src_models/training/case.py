@@ -21,6 +21,7 @@ from src_models.errors import FileError, GeometryError, InputError
 from src_models.files import ReadOptions, describe, read_segmentation, read_volume
 from src_models.files.gate import shown
 from src_models.geometry import Grid, Segmentation, Volume
+from src_models.preprocessing.checks import NanRule
 from src_models.weights.card import Label, TrainingData
 
 GRID_TOLERANCE = 1e-3
@@ -45,6 +46,8 @@ class Case:
         What is read, labels last; empty for arrays.
     fix_geometry : bool
         Bring labels that lie elsewhere onto the grid of the image (nearest neighbour in the patient's space).
+    nan : str
+        ``"fill"``: values of the image that are no numbers are taken for its smallest value; see `checks.finite`.
     """
 
     id: str
@@ -54,6 +57,7 @@ class Case:
     label_map: Mapping[int, int] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     fix_geometry: bool = False
+    nan: NanRule = "error"
 
     def volume(self) -> Volume:
         """The image with channels in front: (C, z, y, x) or (C, y, x), spacing in mm in ``grid.spacing``.

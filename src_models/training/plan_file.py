@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from src_models.errors import FileError, InputError
 from src_models.files.gate import check_file, shown
 from src_models.files.saving import save_whole
+from src_models.refusals import problem_of
 from src_models.training.fingerprint import Fingerprint
 from src_models.training.plan import PLAN_SCHEMA, Configuration, TrainingPlan
 from src_models.training.planning import configure
@@ -55,12 +56,10 @@ def read_plan(path: Path) -> tuple[TrainingPlan, tuple[str, ...]]:
     try:
         plan = TrainingPlan.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise InputError(
             "plan-value",
             f"{shown(path.name)} is not a plan",
-            f"{shown(where)}: {first['msg'].lower()}",
+            problem_of(error).sentence,
             "Correct it, or make a new one.",
         ) from error
     check_plan(plan)
