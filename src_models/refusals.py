@@ -92,7 +92,12 @@ def _problem(found: Any) -> Problem:
     place = ".".join(_plain(part) for part in found["loc"])
     value = found["input"]
     shown = _plain(value) if isinstance(value, str | int | float) else ""
-    return Problem(place, _rule(kind, found), shown if kind not in ("missing", "extra_forbidden") else "")
+    rule = _rule(kind, found)
+    if kind == "value_error" and place:
+        # a check of ours, which may or may not name its field itself
+        rule = rule.removeprefix(place).strip()
+        rule = rule if "must" in rule else f"must be {rule}"
+    return Problem(place, rule, shown if kind not in ("missing", "extra_forbidden") else "")
 
 
 def _rule(kind: str, found: Any) -> str:

@@ -22,7 +22,7 @@ from src_models.inference.predict import predict
 from src_models.networks.zoo import build
 from src_models.preprocessing.parameters import Channel, Preprocessing
 from src_models.progress import finish
-from src_models.record import Record
+from src_models.record import Record, write_record
 from src_models.weights.card import Label, ModelCard
 from src_models.weights.store import load, save
 
@@ -325,6 +325,31 @@ def test_a_stated_size_never_replaces_that_of_the_file(tmp_path: Path, capsys: p
     assert main([*words, "--spacing", "9,9,9"]) == 2
     assert "2.5 x 1 x 1.5 mm" in capsys.readouterr().err
     assert main([*words, "--spacing", "2.5,1,1.5"]) == 0
+
+
+def test_info_tells_how_a_prediction_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, image = stored(tmp_path / "w", 3, version="2", fold="1"), scan(tmp_path / "a.nii.gz", LPS)
+    words = ["predict", str(image), "--weights", str(weights), "--out", str(tmp_path / "out"), "--step", "0.7"]
+    assert main([*words, "--tile", "16"]) == 0
+    path = tmp_path / "out" / "a.lsnet.json"
+    capsys.readouterr()
+
+    assert main(["info", str(path)]) == 0
+
+    told = capsys.readouterr().out
+    record, card = Record.read(path), load(weights).card
+    assert f"net3d@2, fold 1, SHA-256 {card.sha256}" in told
+    assert "--step 0.7 --window 16" in told
+    assert "12 x 24 x 20 voxels of 2.5 x 1 x 1.5 mm" in told
+    assert record.source is not None
+    assert record.source.content_hash[:12] in told
+    assert "cpu, float32" in told
+    assert f"took      {record.duration_s:g} s" in told
+    assert "rescue    none was needed" in told
+    rescued = record.model_copy(update={"result": record.result | {"rescues": ["The window is halved."]}})
+    write_record(path, rescued)
+    assert main(["info", str(path)]) == 0
+    assert "rescue    The window is halved." in capsys.readouterr().out
 
 
 def test_a_zarr_array_gives_a_zarr_array(tmp_path: Path) -> None:

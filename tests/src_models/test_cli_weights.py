@@ -158,6 +158,16 @@ def test_a_model_that_is_here_needs_no_download(capsys: pytest.CaptureFixture[st
     assert _last(capsys)["state"] == "shipped"
 
 
+def test_scores_of_a_single_label_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The mean over one label says again what the label says; over two it does not."""
+    for name, twice in (("unet-liver-2d", False), ("nnunet-hippocampus-3d", True)):
+        assert main(["weights", "show", name]) == 0
+        rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  scores")]
+        assert rows
+        assert any("name mean" in row for row in rows) is twice
+        assert len({row.replace("name liver", "name mean") for row in rows}) == len(rows)
+
+
 def test_a_second_export_names_the_flag_that_allows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["weights", "export", "unet-liver-2d", "--out", str(tmp_path / "out")]
     assert main(words) == 0

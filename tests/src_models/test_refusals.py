@@ -52,7 +52,8 @@ CARD: dict[str, Any] = {
         (ModelCard, {"ndim": 4}, "ndim must be 2 or 3, not 4"),
         (ModelCard, {"name": "a" * 999, "patch": "x\x1b[31m\n" + "y" * 999}, None),
         (PredictionParameters, {"step": float("nan")}, "step must be a finite number, not nan"),
-        (PredictionParameters, {"window": (0,)}, "window at least 1 voxel per axis"),
+        (PredictionParameters, {"window": (0,)}, "window must be at least 1 voxel per axis"),
+        (LevelSetParameters, {"time_step": -1}, "time_step must be 'cfl' or a number above 0, got -1.0"),
         (LevelSetParameters, {"lower": 5, "upper": 4}, "lower (5) must be below upper (4)"),
     ],
 )
