@@ -76,7 +76,9 @@ def change(**values: Any) -> Settings:
     try:
         changed = Settings(**(current().model_dump() | values))
     except ValidationError as error:
-        raise InputError("setting-value", "The setting was not changed", problem_of(error).sentence, "") from None
+        found = problem_of(error)
+        what = f"The setting {found.place} was not changed"
+        raise InputError("setting-value", what, f"it {found.rule}", "") from None
     kept = plugin_settings()
     if kept is None:
         save_parameters(changed, _folder() / "settings.toml")
