@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
-from src_models.errors import CANCELLED, OUT_OF_MEMORY, LsnetError, out_of_memory
+from src_models.errors import BAD_INPUT, CANCELLED, OUT_OF_MEMORY, LsnetError, out_of_memory
 
 _COMMANDS = {
     "evolve": "grow a contour from seeds until it rests at the border",
@@ -79,9 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(code)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses in one sentence; the list of all flags is what --help is for."""
+
+    def error(self, message: str) -> NoReturn:
+        sentence = " ".join(message.split())
+        self.exit(BAD_INPUT, f"{self.prog}: error: {sentence}. See {self.prog} --help.\n")
+
+
 def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, ModuleType | None]:
     """The parser with the arguments of the chosen command alone, and that command's module."""
-    parser = argparse.ArgumentParser("lsnet", description=_DESCRIPTION, epilog=_ENDING, allow_abbrev=False)
+    parser = _Parser("lsnet", description=_DESCRIPTION, epilog=_ENDING, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"lsnet {_version()}" if "--version" in words else "")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     chosen = next((word for word in words if not word.startswith("-")), "")

@@ -31,6 +31,8 @@ examples:
 
 Files of two folders belong together by their names. Values: """
 _UNITS = ("slice", "case", "patient")
+_MANY = 128
+"""Labels from which on it is asked whether they are labels; whole-body sets have a few less."""
 _TABLE_FILES = {".csv": "rows", ".md": "scores", ".json": "both"}
 
 
@@ -328,7 +330,10 @@ def _found(cases: Sequence[Case], asked: Asked) -> tuple[list[Structure], str]:
             "these may be no label images",
             "Name some with --labels.",
         )
-    return [Structure(str(value), (value,)) for value in sorted(values)], _apart(*sides)
+    note = _apart(*sides)
+    if not note and len(values) > _MANY:
+        note = f"There are {len(values)} label values: an image may have been given in place of labels."
+    return [Structure(str(value), (value,)) for value in sorted(values)], note
 
 
 def _apart(predicted: set[int], referred: set[int]) -> str:

@@ -127,7 +127,7 @@ def partner(folder: Path, image: Path, what: str) -> Path:
         found = "none" if not same else " and ".join(path.name for path in same)
         raise FileError(
             "folder-partner",
-            f"The {what} of {image.name} were not found in {folder.name}",
+            f"{folder.name} must hold the {what} of {image.name}",
             f"one file named {stem(image)} is needed, there is {found}",
             "Give it the name of the image.",
         )

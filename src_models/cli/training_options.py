@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,6 +285,9 @@ def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
         "configuration.patch": _numbers("--patch", arguments.patch) if arguments.patch else None,
         "modality": arguments.modality or None,
     }
+    names = {f"configurations.{number}.batch": "--batch", "optimiser.rate": "--lr", "iterations": "--iters"}
+    names |= {"epochs": "--epochs"}
+    names = {place: flag for place, flag in names.items() if getattr(arguments, flag[2:]) is not None}
     for key, value in flags.items():
         if value is not None:
             _put(content, number, key, value, key)
@@ -296,7 +300,8 @@ def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
         made = TrainingPlan.model_validate(content)
     except ValidationError as error:
         found = problem_of(error)
-        raise InputError("plan-value", "The plan cannot be so", found.sentence, "Correct it.") from error
+        said = replace(found, place=names.get(found.place, found.place)).sentence
+        raise InputError("plan-value", "The plan cannot be so", said, "Correct it.") from error
     _check_network(made, number)
     return made
 
@@ -377,7 +382,15 @@ def tell_cost(arguments: argparse.Namespace, plan: TrainingPlan) -> None:
 
 
 def run_settings(arguments: argparse.Namespace) -> RunSettings:
-    """What the flags of `add_run` say."""
+    """What the flags of `add_run` say.
+
+    Raises
+    ------
+    InputError
+        Where one cannot be so.
+    """
+    if arguments.workers < 0:
+        raise InputError("workers", f"--workers cannot be {arguments.workers}", "", "Give 0 or more threads.")
     from src_models.training.loop import RunSettings
     from src_models.training.run_folder import CACHE
 

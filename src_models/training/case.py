@@ -282,7 +282,9 @@ def on_grid(found: Segmentation, grid: Grid, case: Case) -> Segmentation:
         return replace(found, grid=grid)
     placed = found.grid.orientation_known and grid.orientation_known and found.grid.ndim == grid.ndim == 3
     if not case.fix_geometry or not (placed or found.grid.shape == grid.shape):
-        names = [shown(path.name) for path in case.files[-1:] + case.files[:1]] or ["The labels", "the image"]
+        # images and labels are mostly called alike: the name of the folder tells them apart
+        paths = case.files[-1:] + case.files[:1]
+        names = [shown(f"{path.absolute().parent.name}/{path.name}") for path in paths] or ["The labels", "the image"]
         raise GeometryError(
             "case-grid",
             f"{names[0]} and {names[-1]} of case {shown(case.id)} lie on different grids",

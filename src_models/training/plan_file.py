@@ -71,6 +71,20 @@ def plan_hash(plan: TrainingPlan) -> str:
     return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
 
 
+def departure(path: Path, plan: TrainingPlan) -> str:
+    """In what a plan departs from that of a file, in words: the first number, and how many others."""
+    try:
+        before = TrainingPlan.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return ""
+    found = _differing(before.model_dump(mode="json"), plan.model_dump(mode="json"))
+    if not found:
+        return ""
+    (name, old, new), others = found[0], len(found) - 1
+    more = f", and {others} more differ{'s' if others == 1 else ''}" if others else ""
+    return f"its {name} is {_short(old)}, not {_short(new)}{more}"
+
+
 def check_plan(plan: TrainingPlan) -> None:
     """Refuse numbers that no network can be trained with.
 

@@ -29,7 +29,8 @@ from src_models.training.loader import Batch
 from src_models.training.losses import SegmentationLoss, deep_supervision_weights, supervised_loss
 from src_models.training.optimisers import build_optimiser, learning_rate, set_rate
 from src_models.training.plan import Configuration, TrainingPlan
-from src_models.training.plan_file import plan_hash
+from src_models.training.plan_file import departure, plan_hash
+from src_models.training.run_folder import PLAN
 from src_models.training.sampling import random_stream
 
 
@@ -280,10 +281,11 @@ class Trainer:
         }
         for what, holds in same.items():
             if not holds():
+                departs = departure(path.parent / PLAN, self.plan) if what == "plan" else ""
                 raise FileError(
                     "checkpoint-other",
                     f"The training in {path.parent.name} has another {what}",
-                    "it cannot go on with this one",
+                    departs or "it cannot go on with this one",
                     "Give the same plan, fold and seed, or choose another --out.",
                 )
         self.network.load_state_dict(dict(found.network))

@@ -258,7 +258,10 @@ def test_a_command_line_that_cannot_be_read_ends_with_2(words: list[str], capsys
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
-    assert "error:" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error:" in said
+    assert said.count("\n") == 1, "all flags are what --help is for"
+    assert f"See lsnet {words[0]} --help." in said or "See lsnet --help." in said
 
 
 def test_a_parameter_file_gives_way_to_flags_and_wins_over_the_preset(
@@ -481,7 +484,7 @@ def test_a_time_point_and_a_picture_with_channels(
         *REGION,
     ]
     code, line = fails(capsys, *words)
-    assert (code, "has 2 time points" in line, "--time-point N" in line) == (3, True, True)
+    assert (code, "has 2 time points" in line, "--time-point N" in line) == (2, True, True)
     code, line = fails(capsys, *words, "--time-point", "2")
     assert "has no frame 2: there are 2, counted from 0" in line
     assert main([*map(str, words), "--time-point", "1"]) == 0
@@ -624,7 +627,7 @@ def test_a_full_disk_leaves_nothing_behind(name: str, unsaved: str, image: Path)
     )
     words = ["evolve", image, "--point", point_text(image), "--out", image.with_name(name), "--steps", "1"]
     done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (6, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(rf"lsnet: {re.escape(unsaved)} was not saved: .*\n", done.stderr)
     assert set(image.parent.iterdir()) == there
 
@@ -643,21 +646,20 @@ def _complex(path: Path, image: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "code", "sentence"),
+    ("make", "sentence"),
     [
-        (lambda path, image: None, 4, "bad.nii.gz"),
-        (lambda path, image: path.write_bytes(b""), 4, "bad.nii.gz"),
-        (lambda path, image: path.write_bytes(image.read_bytes()[:-3000]), 4, "bad.nii.gz"),
-        (lambda path, image: path.write_bytes(b"not an image at all" * 100), 4, "bad.nii.gz"),
-        (lambda path, image: path.mkdir(), 4, "bad.nii.gz"),
-        (_nan, 3, "2 of 7600 voxels are NaN or infinite"),
-        (_complex, 3, "complex"),
+        (lambda path, image: None, "bad.nii.gz"),
+        (lambda path, image: path.write_bytes(b""), "bad.nii.gz"),
+        (lambda path, image: path.write_bytes(image.read_bytes()[:-3000]), "bad.nii.gz"),
+        (lambda path, image: path.write_bytes(b"not an image at all" * 100), "bad.nii.gz"),
+        (lambda path, image: path.mkdir(), "bad.nii.gz"),
+        (_nan, "2 of 7600 voxels are NaN or infinite"),
+        (_complex, "complex"),
     ],
     ids=["missing", "empty", "truncated", "lying", "folder", "nan", "complex"],
 )
 def test_a_bad_image_is_refused_in_one_sentence(
     make: Callable[[Path, Path], None],
-    code: int,
     sentence: str,
     image: Path,
     seeds: Path,
@@ -666,7 +668,7 @@ def test_a_bad_image_is_refused_in_one_sentence(
     bad, out = image.with_name("bad.nii.gz"), image.with_name("out.nii.gz")
     make(bad, image)
     found, line = fails(capsys, "evolve", bad, "--seeds", seeds, "--out", out)
-    assert found == code
+    assert found == 2
     assert sentence in line
     assert str(bad.parent) not in line
     assert not out.exists()
@@ -874,7 +876,7 @@ def test_replay_finds_the_image_after_the_folder_moved(made: Path, capsys: pytes
     assert "The mask is the same, bit for bit: " in capsys.readouterr().out
     image = (folder / "image.nii.gz").rename(folder / "renamed.nii.gz")
     code, line = fails(capsys, "replay", folder / made.name)
-    assert (code, "it is not where it was. Give it with --source FILE." in line) == (4, True)
+    assert (code, "it is not where it was. Give it with --source FILE." in line) == (2, True)
     assert main(["replay", str(folder / made.name), "--source", str(image), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["identical"] is True
 
@@ -882,7 +884,7 @@ def test_replay_finds_the_image_after_the_folder_moved(made: Path, capsys: pytes
 def test_replay_refuses_another_image(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = scene(tmp_path / "other.nii.gz", noise=5)
     code, line = fails(capsys, "replay", made, "--source", other)
-    assert (code, "The image is not the one of the record" in line) == (3, True)
+    assert (code, "The image is not the one of the record" in line) == (2, True)
     code, line = fails(capsys, "replay", made, "--source", scene(tmp_path / "slp.nii.gz", "SLP"))
     assert code == 2
 
@@ -933,7 +935,7 @@ def test_replay_refuses_a_region_that_the_image_has_not(made: Path, capsys: pyte
         content["source"]["region"] = region
         made.write_text(json.dumps(content), "utf-8")
         code, line = fails(capsys, "replay", made)
-        assert (code, "has no such region as the record speaks of" in line) == (3, True)
+        assert (code, "has no such region as the record speaks of" in line) == (2, True)
 
 
 def test_replay_never_writes_over_its_inputs(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,8 +168,15 @@ def test_a_missing_prediction_is_an_error_and_not_left_out(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folders[0] / "p1_s3.png").unlink()
-    assert main(["evaluate", *map(str, folders)]) not in (0, 70)
-    assert "p1_s3.png" in capsys.readouterr().err
+    assert main(["evaluate", *map(str, folders)]) == 2
+    assert "predictions must hold the prediction of p1_s3.png" in capsys.readouterr().err
+
+
+def test_an_image_given_for_labels_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "image.png"
+    Image.fromarray(np.arange(240, dtype=np.uint8).reshape(12, 20)).save(image)
+    assert main(["evaluate", str(image), str(image), "--metrics", "dice", "--bootstrap", "0", "--json"]) == 0
+    assert "There are 239 label values: an image may" in _json(capsys)["notes"][0]
 
 
 def test_predictions_without_a_reference_are_said(

@@ -117,6 +117,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(
     assert _same(alone, _weights(out))
     assert load_checkpoint(out / PREVIOUS).state["position"]["step"] == spare
 
+    assert main([*words, "--resume", "--epochs", "3", "--lr", "0.5"]) == 2
+    assert "its optimiser.rate is 0.001, not 0.5, and 1 more differs" in capsys.readouterr().err
+
     for name in (CURRENT, PREVIOUS):
         (out / name).write_bytes(b"broken")
     assert main([*words, "--resume"]) == 2
@@ -225,6 +228,37 @@ def test_a_plan_that_cannot_be_is_refused_by_its_field(
 )
 def test_amounts_have_the_unit_that_suits_them(count: float, unit: str, text: str) -> None:
     assert amount(count, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--epochs", "0"], "--epochs must be 1 or more, not 0"),
+        (["--batch", "0"], "--batch must be 1 or more, not 0"),
+        (["--lr", "0"], "--lr must be above 0, not 0"),
+        (["--set", "epochs=0"], "epochs must be 1 or more, not 0"),
+        (["--workers", "-1"], "--workers cannot be -1"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_named_as_it_was_written(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pictures(tmp_path / "data", discs(2, (22, 24)))
+    assert main(["train", str(data), "--net", "unet", *RUN, "--out", str(tmp_path / "run"), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_on_another_grid_are_told_from_their_image_of_the_same_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pictures(tmp_path / "data", discs(2, (22, 24)))
+    tifffile.imwrite(data / "labels" / "case00.tif", np.ones((20, 20), np.uint8))
+    (data / "labels" / "case00.png").unlink()
+    assert main(["train", str(data), *TINY, *RUN, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "labels/case00.tif" in said
+    assert "images/case00.png" in said
 
 
 def test_the_cost_of_a_small_step_is_no_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
