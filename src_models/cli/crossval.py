@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from src_models.cli import report
 from src_models.cli import training_options as options
-from src_models.cli.train import STOPPED, drive, tell_stopped, write_plan
-from src_models.errors import InputError
+from src_models.cli.train import drive, tell_stopped, write_plan
+from src_models.errors import CANCELLED, InputError
 from src_models.progress import Progress
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = drive(_work(arguments, plan, data), json_lines=arguments.json)
     if result is None:
         tell_stopped(arguments)
-        return STOPPED
+        return CANCELLED
     if arguments.json:
         rows = [vars(row) for row in result.rows]
         report.write_json({"event": "result", "rows": rows, "out": str(result.out)})

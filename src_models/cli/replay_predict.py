@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from src_models.cli import inputs, predict_case, report
 from src_models.cli.predict_nnunet import BACKEND
 from src_models.errors import FileError, InputError
@@ -41,7 +39,9 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
     try:
         parameters = PredictionParameters(**record.parameters)
         hashes = [str(model["sha256"]) for model in record.inputs["models"]]
-    except (KeyError, TypeError, ValidationError) as error:
+        stated = record.inputs.get("stated_spacing")
+        spacing = None if stated is None else tuple(float(h) for h in stated)
+    except (KeyError, TypeError, ValueError) as error:
         name = arguments.record.name
         raise FileError(
             "record-incomplete", f"{name} lacks something that a replay needs", "", "Use a whole one."
@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
         parameters=parameters,
         reading=inputs.read_options(arguments),
         overwrite=arguments.overwrite,
+        spacing=spacing,
     )
     case = predict_case.Case(files[0].name, tuple(files), out)
     if arguments.out is not None:

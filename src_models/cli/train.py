@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from src_models.cli import report
 from src_models.cli import training_options as options
 from src_models.cli.driving import interrupts
-from src_models.errors import DeviceError, InputError, SaveError
+from src_models.errors import CANCELLED, InputError, OutOfMemoryError, SaveError, out_of_memory
 
 if TYPE_CHECKING:
     from src_models.progress import Progress
@@ -29,7 +29,6 @@ examples:
 
 Ctrl-C stops between two steps and leaves a checkpoint and a model; twice stops at once. Research use only."""
 
-STOPPED = 130
 Result = TypeVar("Result")
 
 
@@ -73,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = drive(work, json_lines=arguments.json, listen=arguments.listen)
     if result is None:
         tell_stopped(arguments)
-        return STOPPED
+        return CANCELLED
     seconds = time.perf_counter() - began
     if arguments.json:
         report.write_json(final_event(result, seconds))
@@ -132,7 +131,8 @@ def write_plan(arguments: argparse.Namespace, plan: Any, cases: int | None = Non
     report.say(*lines, f"{plan.epochs} epochs of {plan.iterations} steps, {plan.optimiser.name}, {plan.loss}.")
     if found is not None:
         hours = f"{found.seconds / 3600:.1f} h" if found.seconds >= 5400 else f"{found.seconds / 60:.0f} min"
-        report.say(f"{chosen.name} needs about {found.memory_bytes / 1e9:.1f} GB and {hours} on this computer.")
+        memory = report.amount(found.memory_bytes, "B")
+        report.say(f"{chosen.name} needs about {memory} of memory and {hours} on this computer.")
     return 0
 
 
@@ -224,9 +224,9 @@ def enough_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+        if not out_of_memory(error):
             raise
-        raise DeviceError(
+        raise OutOfMemoryError(
             "memory-training",
             "There is not enough memory for this training",
             "",
@@ -234,17 +234,15 @@ def enough_memory() -> Iterator[None]:
         ) from error
 
 
-def _is_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
-
-
 def tell_stopped(arguments: argparse.Namespace) -> None:
     """Say that a training was stopped, and how it goes on."""
+    from src_models.training.checkpoint import CURRENT
+
+    begun = next(arguments.out.rglob(CURRENT), None) is not None
     if arguments.json:
-        report.write_json({"event": "stopped", "out": str(arguments.out)})
+        report.write_json({"event": "stopped", "out": str(arguments.out), "begun": begun})
+    elif not begun:
+        report.say("Stopped before the first step; nothing was saved.")
     else:
         report.say(f"Stopped. The model so far is in {arguments.out}; the same command with --resume goes on.")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src_models.errors import DeviceError
+from src_models.errors import OutOfMemoryError
 from src_models.inference.finishing import finishing_bytes, needs_probabilities
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.prepared import Layout
@@ -143,7 +143,7 @@ def check_limit(forecast: MemoryForecast, limit_gb: float | None) -> None:
 
     Raises
     ------
-    DeviceError
+    OutOfMemoryError
         Before anything is computed.
     """
     import psutil
@@ -152,7 +152,7 @@ def check_limit(forecast: MemoryForecast, limit_gb: float | None) -> None:
     limit = free if limit_gb is None else int(limit_gb * 1e9)
     if forecast.peak > limit:
         allowed = "are free" if limit_gb is None else "are allowed"
-        raise DeviceError(
+        raise OutOfMemoryError(
             "memory-forecast",
             f"The prediction would need {gigabytes(forecast.peak)} of memory",
             f"{gigabytes(limit)} {allowed}",

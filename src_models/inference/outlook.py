@@ -47,6 +47,7 @@ def outlook(
     parameters: PredictionParameters | None = None,
     *,
     folds: int = 1,
+    unit: str = "mm",
 ) -> Outlook:
     """The cost of a prediction; nothing of it is computed.
 
@@ -55,18 +56,20 @@ def outlook(
     card : ModelCard
         Of the model.
     shape, spacing : sequence
-        Of the axes in space of the image, in array order; mm, or the unit of the card.
+        Of the axes in space of the image, in array order.
     parameters : PredictionParameters, optional
         Of the prediction.
     folds : int
         Models whose mean counts.
+    unit : str
+        Of the spacing: ``"mm"``, or ``"px"`` where voxels have no size.
 
     Raises
     ------
     InputError
         Where the card describes no network.
     """
-    wanted = parameters or PredictionParameters()
+    wanted, card = parameters or PredictionParameters(), card.for_unit(unit)
     size, steps = tuple(shape), tuple(float(h) for h in spacing)
     if len(size) == 2 and card.ndim == 3:
         through = 1.0 if card.preprocessing.spacing is None else card.preprocessing.spacing[0]

@@ -24,7 +24,6 @@ from src_models.networks.network import Network
 from src_models.progress import Progress
 from src_models.training.augmentation import Augmenter
 from src_models.training.case import Case, DataSet
-from src_models.training.checkpoint import CURRENT
 from src_models.training.devices import Precision, open_devices
 from src_models.training.folds import Fold, everything
 from src_models.training.label_targets import Targets
@@ -178,13 +177,14 @@ def train(
             stack.enter_context(taken(out, resume=settings.resume))
         devices.wait()
         trainer = Trainer(plan, chosen, devices, network, seed, identity)
-        if settings.resume and (out / CURRENT).exists():
-            trainer.restore(out / CURRENT)
-        if devices.rank == 0:
-            write_text(out / PLAN, plan.model_dump_json(indent=1))
-            write_log(out, trainer.position.history)
+        if settings.resume and (note := trainer.go_on(out)):
+            yield Progress(phase="train", message=note, notes=(note,))
         training, left_out = ([given[name] for name in side] for side in sides)
         prepared = yield from prepare(plan, chosen, training, left_out, settings.cache)
+        if devices.rank == 0:
+            # only now: data that are refused leave nothing behind
+            write_text(out / PLAN, plan.model_dump_json(indent=1))
+            write_log(out, trainer.position.history)
         about = cases.about if isinstance(cases, DataSet) else TrainingData()
         groups = {case.id: case.group for case in given.values()}
         return (yield from _to_the_end(_Run(trainer, prepared, out, settings), groups, fold, about))

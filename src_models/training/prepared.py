@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from src_models.errors import InputError, SaveError
 from src_models.files.gate import shown
 from src_models.geometry import Segmentation, Volume
-from src_models.preprocessing.checks import constant
+from src_models.preprocessing.checks import constant, finite
 from src_models.preprocessing.prepare import prepare as prepare_image
 from src_models.preprocessing.prepare import prepare_labels
 from src_models.progress import Progress
@@ -75,12 +75,13 @@ def prepare(
     cases = [*training, *validation]
     room = _free_bytes() * SHARE_OF_MEMORY if cache is not None else float("inf")
     for number, case in enumerate(cases, 1):
-        one = _prepared(plan, configuration, case)
+        one, notes = _prepared(plan, configuration, case)
         room -= one.image.nbytes + one.labels.nbytes
         if room < 0 and cache is not None:
             one = _on_disk(one, cache, plan, configuration)
         done.append(one)
-        yield Progress(phase="prepare", fraction=number / len(cases), message=f"Case {number} of {len(cases)} is read")
+        message = f"Case {number} of {len(cases)} is read"
+        yield Progress(phase="prepare", fraction=number / len(cases), message=message, notes=notes)
     empty = [case.id for case in done[: len(training)] if not case.places]
     if len(empty) == len(training):
         raise InputError(
@@ -93,14 +94,17 @@ def prepare(
     return Prepared(tuple(done[: len(training)]), tuple(done[len(training) :]))
 
 
-def _prepared(plan: TrainingPlan, configuration: Configuration, case: Case) -> PreparedCase:
+def _prepared(plan: TrainingPlan, configuration: Configuration, case: Case) -> tuple[PreparedCase, tuple[str, ...]]:
     volume, segmentation = case.read()
+    array, notes = finite(volume.array, case.nan, f"The image of case {shown(case.id)}")
+    volume = replace(volume, array=array)
     _check(plan, case, volume, segmentation)
     preprocessing = configuration.preprocessing
     image = prepare_image(volume.array, volume.grid.spacing, preprocessing)
     labels: NDArray[np.integer] = prepare_labels(segmentation.labels, image, preprocessing).astype(np.int16)
     places = foreground_places(labels, foreground_classes(plan))
-    return PreparedCase(case.id, image.array, labels, places, image.way, case)
+    made = PreparedCase(case.id, image.array, labels, places, image.way, case)
+    return made, tuple(f"Case {shown(case.id)}: {note}" for note in notes)
 
 
 def _check(plan: TrainingPlan, case: Case, volume: Volume, segmentation: Segmentation) -> None:

@@ -73,7 +73,9 @@ def select_postprocessing(
     names = [(fold, score.case) for fold, cases in sorted(result.folds.items()) for score in cases]
     models = {fold: store.load(result.out / f"fold_{fold}" / WEIGHTS) for fold in result.folds}
     for number, (fold, name) in enumerate(names, 1):
-        volume, segmentation = data.case(name).read()
+        case = data.case(name)
+        volume, segmentation = case.read()
+        parameters = parameters.model_copy(update={"nan": "fill" if case.nan == "fill" else "refuse"})
         unit = "mm" if volume.grid.spacing_known else "px"
         work = predict(models[fold], volume.array, volume.grid.spacing, parameters, unit=unit)
         while True:

@@ -15,13 +15,22 @@ from src_models.errors import FileError, InputError
 from src_models.networks.network import NetOutput, Network
 from src_models.networks.zoo import from_config
 from src_models.record import versions
-from src_models.training.checkpoint import BEST, CURRENT, Checkpoint, load_checkpoint, save_checkpoint
+from src_models.training.checkpoint import (
+    BEST,
+    CURRENT,
+    PREVIOUS,
+    Checkpoint,
+    also_named,
+    load_checkpoint,
+    save_checkpoint,
+)
 from src_models.training.devices import Devices
 from src_models.training.loader import Batch
 from src_models.training.losses import SegmentationLoss, deep_supervision_weights, supervised_loss
 from src_models.training.optimisers import build_optimiser, learning_rate, set_rate
 from src_models.training.plan import Configuration, TrainingPlan
-from src_models.training.plan_file import plan_hash
+from src_models.training.plan_file import departure, plan_hash
+from src_models.training.run_folder import PLAN
 from src_models.training.sampling import random_stream
 
 
@@ -226,6 +235,35 @@ class Trainer:
             "versions": versions("torch", "safetensors", "lightning-fabric"),
         }
 
+    def go_on(self, out: Path) -> str:
+        """Go on from the checkpoint of a folder, or from the one before it where it is damaged or gone.
+
+        Returns
+        -------
+        str
+            What had to be done for it, as a sentence; empty where the training just goes on or begins.
+
+        Raises
+        ------
+        FileError
+            Where they belong to another training, or both are damaged.
+        """
+        current, previous = out / CURRENT, out / PREVIOUS
+        try:
+            if current.exists() or not previous.exists():
+                if current.exists():
+                    self.restore(current)
+                return ""
+        except FileError as error:
+            if error.code != "checkpoint-broken" or not previous.exists():
+                raise
+        self.restore(previous)
+        if self.devices.rank == 0:
+            # the next one that is written makes this one the previous: it must not be the damaged one
+            also_named(previous, current)
+        step = self.position.step
+        return f"{CURRENT} is damaged or gone: the training goes on from the one before it, after step {step}."
+
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint.
 
@@ -243,10 +281,11 @@ class Trainer:
         }
         for what, holds in same.items():
             if not holds():
+                departs = departure(path.parent / PLAN, self.plan) if what == "plan" else ""
                 raise FileError(
                     "checkpoint-other",
                     f"The training in {path.parent.name} has another {what}",
-                    "it cannot go on with this one",
+                    departs or "it cannot go on with this one",
                     "Give the same plan, fold and seed, or choose another --out.",
                 )
         self.network.load_state_dict(dict(found.network))

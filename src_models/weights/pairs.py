@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from src_models.errors import FileError, InputError
 from src_models.files.gate import shown, shown_name
 from src_models.progress import Progress
+from src_models.refusals import problem_of
 from src_models.weights.card import CARD_SCHEMA, ModelCard
 
 WEIGHTS_SUFFIX = ".safetensors"
@@ -116,8 +117,7 @@ def parse_card(content: object, name: str) -> ModelCard:
     except (ValidationError, RecursionError) as error:
         why = "its content is nested too deeply"
         if isinstance(error, ValidationError):
-            first = error.errors(include_url=False, include_input=False)[0]
-            why = f"{shown('.'.join(str(part) for part in first['loc']))}: {shown(first['msg'])}"
+            why = problem_of(error).sentence
         raise _no_card(name, why) from error
 
 
