@@ -23,6 +23,7 @@ from src_models.training.optimisers import build_optimiser, learning_rate, set_r
 from src_models.training.plan import Configuration, TrainingPlan
 from src_models.training.plan_file import plan_hash
 from src_models.training.sampling import random_stream
+from src_models.weights.card import StageModel
 
 
 def fresh_network(configuration: Configuration, seed: int) -> Network:
@@ -77,7 +78,9 @@ class Trainer:
     seed : int
         Of everything random.
     identity : mapping
-        What a checkpoint must agree in: fold, configuration, cases.
+        What a checkpoint must agree in: fold, configuration, cases; of a cascade also its first stage.
+    first_stage : tuple of StageModel
+        Of a cascade, for the card.
     """
 
     plan: TrainingPlan
@@ -87,6 +90,7 @@ class Trainer:
     seed: int
     identity: Mapping[str, Any]
     position: Position = field(default_factory=Position)
+    first_stage: tuple[StageModel, ...] = ()
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -238,7 +242,7 @@ class Trainer:
         same: dict[str, Callable[[], bool]] = {
             "plan": lambda: found.state["plan_hash"] == plan_hash(self.plan),
             "seed": lambda: found.state["seed"] == self.seed,
-            "fold or cases": lambda: found.state["identity"] == dict(self.identity),
+            "fold, cases or first stage": lambda: found.state["identity"] == dict(self.identity),
             "network": lambda: _shapes(found.network) == _shapes(self.network.state_dict()),
         }
         for what, holds in same.items():

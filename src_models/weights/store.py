@@ -14,6 +14,7 @@ from src_models.files.gate import shown, shown_name
 from src_models.files.saving import save_together
 from src_models.progress import Progress
 from src_models.weights.card import ModelCard
+from src_models.weights.cascade import with_first_stages
 from src_models.weights.listing import SHIPPED, Entry, available, entry_of, find, models_folder
 from src_models.weights.manifest import Manifest
 from src_models.weights.pairs import (
@@ -114,12 +115,13 @@ def load(
     Returns
     -------
     Model
-        In evaluation mode, on the CPU.
+        In evaluation mode, on the CPU; that of a cascade with its first stage.
 
     Raises
     ------
     FileError
-        Where files are missing, cut short, of another hash or another network, or the card is not understood.
+        Where files are missing, cut short, of another hash or another network, or the card is not understood; for a
+        cascade also where its first stage is not found.
     InputError
         Where there is no such name, or several models are meant.
     """
@@ -131,7 +133,7 @@ def load(
             "",
             f"Choose one: {', '.join(shown(path.name[: -len(WEIGHTS_SUFFIX)]) for path in paths[:8])}.",
         )
-    return load_pair(paths[0])
+    return with_first_stages([load_pair(paths[0])], paths, load_pair, folder, shipped)[0]
 
 
 def load_folds(
@@ -148,16 +150,18 @@ def load_folds(
     InputError
         Also where they differ in labels, head, channels or dimensions, so that their results cannot be averaged.
     """
-    models = tuple(load_pair(path) for path in locate(name_or_path, folder, manifest=manifest, shipped=shipped))
+    paths = locate(name_or_path, folder, manifest=manifest, shipped=shipped)
+    models = with_first_stages([load_pair(path) for path in paths], paths, load_pair, folder, shipped)
     first = models[0].card
     for model in models[1:]:
         card = model.card
         kept = ("labels", "head", "ndim", "preprocessing")
-        if any(getattr(card, field) != getattr(first, field) for field in kept):
+        stages = [{stage.sha256 for stage in one.first_stage} for one in (card, first)]
+        if any(getattr(card, field) != getattr(first, field) for field in kept) or stages[0] != stages[1]:
             raise InputError(
                 "weights-folds",
                 f"{shown(card.name)} and {shown(first.name)} are no folds of one model",
-                "their labels or inputs differ",
+                "their labels, inputs or first stages differ",
                 "Choose one of them.",
             )
     return models
@@ -196,7 +200,7 @@ def locate(
 
 
 def load_pair(path: Path) -> Model:
-    """The model in one pair of files; see `load`."""
+    """The model in one pair of files, that of a cascade without its first stage; see `load`."""
     from src_models.weights.model import Model
 
     card = read_card(path)
