@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
     try:
         parameters = PredictionParameters(**record.parameters)
         hashes = [str(model["sha256"]) for model in record.inputs["models"]]
+        stages = [str(sha256) for sha256 in record.inputs.get("first_stage", ())]
     except (KeyError, TypeError, ValidationError) as error:
         name = arguments.record.name
         raise FileError(
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
     case = predict_case.Case(files[0].name, tuple(files), out)
     if arguments.out is not None:
         predict_case.check_cases([case], settings)
-    models = _same_models(predict_case.load_models(settings), hashes)
+    models = _same_models(predict_case.load_models(settings), hashes, stages)
     began = time.perf_counter()
     opened = predict_case.opened(case, settings, models)
     if record.source is not None and content_hash(opened.volume.array) != record.source.content_hash:
@@ -94,9 +95,13 @@ def _weights(record: Record, path: Path) -> str:
     return str(beside) if beside.exists() else named
 
 
-def _same_models(found: Sequence[Model], hashes: Sequence[str]) -> list[Model]:
-    """The folds of the record, by their content."""
-    by_hash = {model.card.sha256: model for model in found}
+def _same_models(found: Sequence[Model], hashes: Sequence[str], stages: Sequence[str]) -> list[Model]:
+    """The folds of the record, by their content and that of their first stage."""
+    by_hash = {
+        model.card.sha256: model
+        for model in found
+        if [stage.card.sha256 for stage in model.first_stage] == list(stages)
+    }
     if any(one not in by_hash for one in hashes):
         raise InputError(
             "record-model",

@@ -7,6 +7,7 @@ The second stage learns from what it will meet in new images: results on unseen 
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -221,7 +222,7 @@ def _device(name: str) -> Any:
 def _read(path: Path, shape: Sequence[int]) -> NDArray[Any] | None:
     """Kept labels; None where there are none, or they are damaged."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
             labels: NDArray[Any] = content["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -172,7 +172,7 @@ def train(
     network = _network(chosen, seed, settings)
     aux_unused = not plan.deep_supervision and bool(getattr(network.options, "deep_supervision", False))
     devices = open_devices(settings.device, settings.precision, unused_parts=aux_unused)
-    identity = {
+    identity: dict[str, Any] = {
         "fold": fold,
         "configuration": chosen.name,
         "cases": [list(sides[0]), list(sides[1])],

@@ -87,7 +87,7 @@ def _candidates(stage: StageModel, path: Path, folders: Iterable[Path]) -> Itera
 
 
 def _hash_on_card(path: Path) -> str:
-    """ "" where there is no model."""
+    """The hash that the card of a weights file gives; empty where there is no model."""
     if not path.is_file() or not path.name.lower().endswith(WEIGHTS_SUFFIX):
         return ""
     try:
@@ -123,3 +123,27 @@ def with_first_stages(
         else model
         for model, path in zip(models, paths, strict=True)
     )
+
+
+def without_ways(stages: Iterable[StageModel]) -> tuple[StageModel, ...]:
+    """The same models without the ways to their files: the second stage goes elsewhere."""
+    return tuple(stage.model_copy(update={"way": ""}) for stage in stages)
+
+
+def named_stages(paths: Iterable[Path], base: str = "") -> list[tuple[Path, ModelCard]]:
+    """Cards of first-stage models that go into one folder with their second stage, under names of their own.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Their weights, each once.
+    base : str
+        In place of the names on their cards.
+    """
+    found = [(path, read_card(path)) for path in paths]
+    names = [base or card.name for _, card in found]
+    alike = {name for name in names if names.count(name) > 1}
+    return [
+        (path, card.model_copy(update={"name": f"{name}-fold{card.fold}" if name in alike else name}))
+        for (path, card), name in zip(found, names, strict=True)
+    ]
