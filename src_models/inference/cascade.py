@@ -41,7 +41,7 @@ class FirstStageRun:
 
 
 def check_stages(models: Sequence[Model]) -> tuple[Model, ...]:
-    """The first stage that models share; empty where they are no cascade.
+    """The first stage that the models of one configuration share; empty where they are no cascade.
 
     Raises
     ------
@@ -50,8 +50,6 @@ def check_stages(models: Sequence[Model]) -> tuple[Model, ...]:
     """
     card, stage = models[0].card, models[0].first_stage
     hashes = [one.sha256 for one in card.first_stage]
-    if any([one.sha256 for one in model.card.first_stage] != hashes for model in models[1:]):
-        raise InputError("cascade-several", "These models have different first stages", "", "Choose one of them.")
     if hashes and [model.card.sha256 for model in stage] != hashes:
         raise InputError(
             "cascade-first-stage",

@@ -70,11 +70,14 @@ class CrossvalResult:
         The table.
     out : Path
         Where it lies.
+    first_stage : Path or None
+        Of a cascade: where the cross-validation of its first stage lies.
     """
 
     folds: Mapping[int, tuple[CaseScore, ...]]
     rows: tuple[FoldRow, ...]
     out: Path
+    first_stage: Path | None = None
 
 
 def crossval(
@@ -131,7 +134,7 @@ def crossval(
         yield Progress(phase="fold", fraction=(place + 1) / len(chosen), message=f"Fold {fold} is finished")
     rows = table_rows(found)
     write_tables(out, plan, found, rows)
-    return CrossvalResult(found, rows, out)
+    return CrossvalResult(found, rows, out, settings.first_stage)
 
 
 def _check_folds(plan: TrainingPlan, data: DataSet, folds: Sequence[int] | None) -> None:

@@ -29,6 +29,7 @@ from src_models.weights.pairs import (
     stem_of,
     weights_path,
 )
+from src_models.weights.selected import Selected, read_selected
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,11 +146,16 @@ def load_folds(
 ) -> tuple[Model, ...]:
     """Load every model that a name, file or folder means, for an ensemble; see `load`.
 
+    The folder of a selection means the folds of the configuration that was selected, or of both.
+
     Raises
     ------
     InputError
         Also where they differ in labels, head, channels or dimensions, so that their results cannot be averaged.
     """
+    selected = read_selected(Path(name_or_path)) if Path(name_or_path).is_dir() else None
+    if selected is not None:
+        return _selected_models(selected, Path(name_or_path), folder, shipped)
     paths = locate(name_or_path, folder, manifest=manifest, shipped=shipped)
     models = with_first_stages([load_pair(path) for path in paths], paths, load_pair, folder, shipped)
     first = models[0].card
@@ -165,6 +171,21 @@ def load_folds(
                 "Choose one of them.",
             )
     return models
+
+
+def _selected_models(
+    selected: Selected, place: Path, folder: str | os.PathLike[str] | None, shipped: Path
+) -> tuple[Model, ...]:
+    """The folds of one configuration as their cards say; those of a pair keep the largest parts of the pair."""
+    groups = [load_folds(place / name, folder, shipped=shipped) for name in selected.configurations]
+    if len(groups) == 1:
+        return groups[0]
+    kept = {"keep_largest": [list(one) for one in selected.keep_largest]}
+    return tuple(
+        replace(model, card=model.card.model_copy(update={"inference": {**model.card.inference, **kept}}))
+        for group in groups
+        for model in group
+    )
 
 
 def locate(

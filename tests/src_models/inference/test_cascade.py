@@ -198,12 +198,6 @@ def fewer() -> Model:
     return model(Pointwise(2, 3, lambda x: torch.cat([0.5 - x, x], 1)), (8, 8, 8), spacing=(1, 1, 1), sha256="a" * 64)
 
 
-def test_folds_of_different_first_stages_are_refused():
-    folds = [cascade(as_first_stage, first(sha256=sha256), spacing=(1, 1, 1)) for sha256 in ("a" * 64, "b" * 64)]
-    with pytest.raises(InputError, match="different first stages"):
-        next(predict(folds, labelled(), (1, 1, 1)))
-
-
 def test_arrays_in_chunks_are_refused(tmp_path):
     with pytest.raises(InputError, match="not cascades"):
         next(
