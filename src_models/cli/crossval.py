@@ -68,9 +68,7 @@ def _work(
     arguments: argparse.Namespace, plan: TrainingPlan, data: DataSet
 ) -> Generator[Progress, None, CrossvalResult]:
     """One configuration, or with ``--select`` all of the plan, of which the best is the result."""
-    from dataclasses import replace
-
-    from src_models.training.crossval import crossval
+    from src_models.training.crossval import crossval, with_first_stage
 
     names = [arguments.config or plan.configuration().name]
     if arguments.select and arguments.config is None:
@@ -79,11 +77,13 @@ def _work(
     settings = options.run_settings(arguments)
     results: dict[str, CrossvalResult] = {}
     for name in names:
-        before = plan.configuration(name).previous
         own = settings
-        if several and before is not None and settings.first_stage is None:
-            # its first stage is one of the configurations that are compared
-            own = replace(settings, first_stage=arguments.out / before)
+        if several:
+            # its first stage is one of the configurations that are compared; of that it needs every fold
+            work = with_first_stage(
+                plan, data, arguments.out, configuration=name, seed=arguments.seed, settings=settings
+            )
+            own = yield from work
         results[name] = yield from crossval(
             plan,
             data,

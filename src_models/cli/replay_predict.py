@@ -32,9 +32,8 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
     """
     try:
         parameters = PredictionParameters(**record.parameters)
-        hashes = [str(model["sha256"]) for model in record.inputs["models"]]
-        stages = [str(sha256) for sha256 in record.inputs.get("first_stage", ())]
-    except (KeyError, TypeError, ValidationError) as error:
+        hashes = [(str(one["sha256"]), tuple(map(str, one.get("first_stage", ())))) for one in record.inputs["models"]]
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
         name = arguments.record.name
         raise FileError(
             "record-incomplete", f"{name} lacks something that a replay needs", "", "Use a whole one."
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
     case = predict_case.Case(files[0].name, tuple(files), out)
     if arguments.out is not None:
         predict_case.check_cases([case], settings)
-    models = _same_models(predict_case.load_models(settings), hashes, stages)
+    models = _same_models(predict_case.load_models(settings), hashes)
     began = time.perf_counter()
     opened = predict_case.opened(case, settings, models)
     if record.source is not None and content_hash(opened.volume.array) != record.source.content_hash:
@@ -95,13 +94,9 @@ def _weights(record: Record, path: Path) -> str:
     return str(beside) if beside.exists() else named
 
 
-def _same_models(found: Sequence[Model], hashes: Sequence[str], stages: Sequence[str]) -> list[Model]:
-    """The folds of the record, by their content and that of their first stage."""
-    by_hash = {
-        model.card.sha256: model
-        for model in found
-        if [stage.card.sha256 for stage in model.first_stage] == list(stages)
-    }
+def _same_models(found: Sequence[Model], hashes: Sequence[tuple[str, tuple[str, ...]]]) -> list[Model]:
+    """The folds of the record, by their content and that of their first stages."""
+    by_hash = {(one.card.sha256, tuple(stage.card.sha256 for stage in one.first_stage)): one for one in found}
     if any(one not in by_hash for one in hashes):
         raise InputError(
             "record-model",

@@ -196,11 +196,10 @@ class EnsembleJob:
             "models": [model for one in done for model in one.record.inputs["models"]],
             "configurations": [len(group) for group in self.groups],
         }
-        stages = [sha256 for one in done for sha256 in one.record.inputs.get("first_stage", ())]
         record = last.model_copy(
             update={
                 "parameters": self.parameters.model_dump(mode="json"),
-                "inputs": inputs | ({"first_stage": stages} if stages else {}),
+                "inputs": inputs,
                 "result": {
                     "labels_hash": content_hash(labels),
                     "peak_memory_bytes": peak,

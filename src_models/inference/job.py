@@ -354,13 +354,7 @@ class Job:
             task=TASK,
             status=status,
             parameters=self.parameters.model_dump(mode="json"),
-            inputs={
-                "models": [
-                    {"name": m.card.name, "version": m.card.version, "fold": m.card.fold, "sha256": m.card.sha256}
-                    for m in self.models
-                ],
-                **({"first_stage": [m.card.sha256 for m in self.first_stage]} if self.first_stage else {}),
-            },
+            inputs={"models": [_named(model) for model in self.models]},
             source=Source(
                 content_hash=content_hash(self.image),
                 shape=self.image.shape,
@@ -380,6 +374,13 @@ class Job:
             duration_s=round(time.perf_counter() - self.began, 3),
             notes=tuple(notes),
         )
+
+
+def _named(model: Model) -> dict[str, Any]:
+    """A model as records name it; of a cascade with the hashes of its first stage."""
+    card = model.card
+    named = {"name": card.name, "version": card.version, "fold": card.fold, "sha256": card.sha256}
+    return named | ({"first_stage": [one.card.sha256 for one in model.first_stage]} if model.first_stage else {})
 
 
 def _time(seconds: float) -> str:

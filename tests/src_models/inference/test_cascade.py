@@ -99,7 +99,7 @@ def test_the_first_stage_is_the_mean_of_its_models_and_the_record_names_them():
     alone = run(stages, image, (1, 1, 1))
     np.testing.assert_array_equal(found.labels, alone.labels)
     assert not np.array_equal(found.labels, image)
-    assert found.record.inputs["first_stage"] == ["a" * 64, "b" * 64]
+    assert found.record.inputs["models"][0]["first_stage"] == ["a" * 64, "b" * 64]
 
 
 def test_nothing_is_done_to_the_first_stage_after_its_networks():

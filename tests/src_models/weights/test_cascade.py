@@ -209,7 +209,7 @@ def test_an_nnunet_cascade_comes_with_its_first_stage(tmp_path):
     assert [stage.card.sha256 for stage in models[0].first_stage] == [entry.sha256 for entry in entries[:2]]
     assert models[0].first_stage[0].card.preprocessing.spacing == (4.0, 2.0, 2.0)
     found = finish(predict(models, IMAGE, (2, 1, 1), PredictionParameters(device="cpu", mirror="none")))
-    assert found.record.inputs["first_stage"] == [entry.sha256 for entry in entries[:2]]
+    assert found.record.inputs["models"][0]["first_stage"] == [entry.sha256 for entry in entries[:2]]
 
 
 def test_a_zip_of_both_folders_is_the_cascade(tmp_path):
