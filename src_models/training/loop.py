@@ -8,7 +8,7 @@ and ``log.csv``, one row an epoch; ``sample.npz``, the last sample prediction; a
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -172,19 +172,12 @@ def train(
     network = _network(chosen, seed, settings)
     aux_unused = not plan.deep_supervision and bool(getattr(network.options, "deep_supervision", False))
     devices = open_devices(settings.device, settings.precision, unused_parts=aux_unused)
-    identity: dict[str, Any] = {
-        "fold": fold,
-        "configuration": chosen.name,
-        "cases": [list(sides[0]), list(sides[1])],
-        "patients": len({given[name].group for name in sides[0]}),
-    }
-    if stage is not None:
-        identity["first_stage"] = [one.sha256 for one in stage.folds]
     with ExitStack() as stack:
         if devices.rank == 0:
             stack.enter_context(taken(out, resume=settings.resume))
         devices.wait()
         named = () if stage is None else stage.models_from(out)
+        identity = _identity(fold, chosen, sides, given, stage)
         trainer = Trainer(plan, chosen, devices, network, seed, identity, first_stage=named)
         if settings.resume and (out / CURRENT).exists():
             trainer.restore(out / CURRENT)
@@ -207,6 +200,23 @@ def _first_stage(
     stage = open_first_stage(plan, configuration, settings.first_stage, cases, settings.device)
     check_channels(configuration, stage)
     return stage
+
+
+def _identity(
+    fold: int | Literal["all"],
+    configuration: Configuration,
+    sides: tuple[tuple[str, ...], tuple[str, ...]],
+    cases: Mapping[str, Case],
+    stage: FirstStage | None,
+) -> dict[str, Any]:
+    """What a checkpoint must agree in to go on."""
+    identity: dict[str, Any] = {
+        "fold": fold,
+        "configuration": configuration.name,
+        "cases": [list(sides[0]), list(sides[1])],
+        "patients": len({cases[name].group for name in sides[0]}),
+    }
+    return identity if stage is None else identity | {"first_stage": [one.sha256 for one in stage.folds]}
 
 
 def _network(configuration: Configuration, seed: int, settings: RunSettings) -> Network:

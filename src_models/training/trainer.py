@@ -242,7 +242,9 @@ class Trainer:
         same: dict[str, Callable[[], bool]] = {
             "plan": lambda: found.state["plan_hash"] == plan_hash(self.plan),
             "seed": lambda: found.state["seed"] == self.seed,
-            "fold, cases or first stage": lambda: found.state["identity"] == dict(self.identity),
+            "fold, cases or first stage" if self.first_stage else "fold or cases": lambda: (
+                found.state["identity"] == dict(self.identity)
+            ),
             "network": lambda: _shapes(found.network) == _shapes(self.network.state_dict()),
         }
         for what, holds in same.items():
