@@ -18,7 +18,9 @@ from src_models.errors import CANCELLED, InputError, OutOfMemoryError, SaveError
 
 if TYPE_CHECKING:
     from src_models.progress import Progress
+    from src_models.training.case import DataSet
     from src_models.training.outcome import TrainingResult
+    from src_models.training.plan import TrainingPlan
 
 _EPILOG = """\
 examples:
@@ -47,8 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
-    from src_models.training.loop import train
-
     options.let_one_process_speak()
     data = options.read_data(arguments)
     plan = options.make_plan(arguments, data)
@@ -59,15 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         options.tell(arguments, "There are too few patients for folds: all are trained on, and none is unseen.")
         fold = "all"
     options.tell_cost(arguments, plan)
-    work = train(
-        plan,
-        data,
-        arguments.out,
-        configuration=arguments.config,
-        fold=fold,
-        seed=arguments.seed,
-        settings=options.run_settings(arguments),
-    )
+    work = _work(arguments, plan, data, fold)
     began = time.perf_counter()
     result = drive(work, json_lines=arguments.json, listen=arguments.listen)
     if result is None:
@@ -79,6 +71,19 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         report.say(*summary(result, seconds))
     return 0
+
+
+def _work(
+    arguments: argparse.Namespace, plan: TrainingPlan, data: DataSet, fold: Any
+) -> Generator[Progress, None, TrainingResult]:
+    """The training; of a cascade that of its first stage before it, where it is not there."""
+    from src_models.training.crossval import with_first_stage
+    from src_models.training.loop import train
+
+    settings = options.run_settings(arguments)
+    given: dict[str, Any] = {"configuration": arguments.config, "seed": arguments.seed}
+    settings = yield from with_first_stage(plan, data, arguments.out, settings=settings, **given)
+    return (yield from train(plan, data, arguments.out, fold=fold, settings=settings, **given))
 
 
 def chosen_fold(text: str) -> Any:

@@ -119,6 +119,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--seed", metavar="N", type=int, default=0, help="Of weights, samples and dropout. Default: 0.")
     run.add_argument("--workers", metavar="N", type=int, default=1, help="Threads that make samples. Default: 1.")
     run.add_argument("--resume", action="store_true", help="Go on with the training that is in --out.")
+    run.add_argument(
+        "--first-stage",
+        metavar="FOLDER",
+        type=Path,
+        help="For 3d_cascade_fullres: the cross-validation of 3d_lowres. Without it, the folder 3d_lowres in --out, "
+        "where all folds of it are trained if they are not there.",
+    )
     run.add_argument("--init-from", metavar="MODEL", type=Path, help="Begin with the weights of a model.")
 
 
@@ -401,6 +408,7 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
         resume=arguments.resume,
         init_from=arguments.init_from,
         cache=arguments.out / CACHE,
+        first_stage=arguments.first_stage,
     )
 
 

@@ -18,6 +18,7 @@ import torch
 from src_models.errors import FileError, InputError, SaveError
 from src_models.geometry import check_spacing
 from src_models.inference.checks import warnings_for
+from src_models.inference.ensemble import grouped
 from src_models.inference.export import Classes, Export, Targets
 from src_models.inference.job import TASK
 from src_models.inference.memory import MemoryForecast, check_limit, foresee
@@ -321,6 +322,8 @@ def _check(source: ArrayLike, spacing: Sequence[float], folds: Sequence[Model], 
         "small parts": wanted.minimum_volume > 0,
         "the level set": wanted.refine != "none",
         "normalisation inside a mask": pre.use_mask_for_norm,
+        "cascades": bool(folds[0].card.first_stage),
+        "several configurations": len(grouped(folds)) > 1,
     }
     for what, is_asked in asked.items():
         if is_asked:

@@ -49,7 +49,7 @@ def outlook(
     folds: int = 1,
     unit: str = "mm",
 ) -> Outlook:
-    """The cost of a prediction; nothing of it is computed.
+    """The cost of a prediction; nothing of it is computed. Of a cascade it is that of the second stage.
 
     Parameters
     ----------
@@ -96,6 +96,7 @@ def outlook(
         label_bytes=classes.dtype.itemsize,
         network_bytes=inside.activations_bytes,
         shape=(1,) * (3 - len(size)) + size,
+        stage=len(card.stage_values),
     )
     axes: tuple[int, ...] = ()
     if wanted.mirror == "all":

@@ -67,8 +67,13 @@ def read_plan(path: Path) -> tuple[TrainingPlan, tuple[str, ...]]:
 
 
 def plan_hash(plan: TrainingPlan) -> str:
-    """SHA-256 of a plan: checkpoints, cards and folds of one training agree in it."""
-    return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
+    """SHA-256 of a plan: checkpoints, cards and folds of one training agree in it.
+
+    What changes the first stage of a cascade counts only where the plan has one.
+    """
+    cascade = any(one.previous is not None for one in plan.configurations)
+    left_out = None if cascade else {"augmentation": {"morphology", "dropped_components"}}
+    return hashlib.sha256(plan.model_dump_json(exclude=left_out).encode()).hexdigest()
 
 
 def departure(path: Path, plan: TrainingPlan) -> str:

@@ -32,6 +32,7 @@ from src_models.training.plan import Configuration, TrainingPlan
 from src_models.training.plan_file import departure, plan_hash
 from src_models.training.run_folder import PLAN
 from src_models.training.sampling import random_stream
+from src_models.weights.card import StageModel
 
 
 def fresh_network(configuration: Configuration, seed: int) -> Network:
@@ -86,7 +87,9 @@ class Trainer:
     seed : int
         Of everything random.
     identity : mapping
-        What a checkpoint must agree in: fold, configuration, cases.
+        What a checkpoint must agree in: fold, configuration, cases; of a cascade also its first stage.
+    first_stage : tuple of StageModel
+        Of a cascade, for the card.
     """
 
     plan: TrainingPlan
@@ -96,6 +99,7 @@ class Trainer:
     seed: int
     identity: Mapping[str, Any]
     position: Position = field(default_factory=Position)
+    first_stage: tuple[StageModel, ...] = ()
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -276,7 +280,9 @@ class Trainer:
         same: dict[str, Callable[[], bool]] = {
             "plan": lambda: found.state["plan_hash"] == plan_hash(self.plan),
             "seed": lambda: found.state["seed"] == self.seed,
-            "fold or cases": lambda: found.state["identity"] == dict(self.identity),
+            "fold, cases or first stage" if self.first_stage else "fold or cases": lambda: (
+                found.state["identity"] == dict(self.identity)
+            ),
             "network": lambda: _shapes(found.network) == _shapes(self.network.state_dict()),
         }
         for what, holds in same.items():

@@ -42,6 +42,12 @@ def stem_of(card: ModelCard) -> str:
     return f"{card.name}@{card.version}"
 
 
+def plain_name(text: str) -> str:
+    """A name for a model out of any text: lower case, with nothing that a file name could not hold."""
+    plain = re.sub(r"[^A-Za-z0-9._+-]+", "_", text).strip("._-").lower()
+    return plain[:100] or "model"
+
+
 def weights_path(path: Path) -> Path:
     """The weights file of a pair, from either file or from the stem; stems may hold points."""
     return _sibling(path, WEIGHTS_SUFFIX)
