@@ -277,12 +277,11 @@ class Trainer:
             Where it belongs to another plan, fold, seed or network.
         """
         found = load_checkpoint(path)
+        sides = "fold, cases or first stage" if self.first_stage else "fold or cases"
         same: dict[str, Callable[[], bool]] = {
             "plan": lambda: found.state["plan_hash"] == plan_hash(self.plan),
             "seed": lambda: found.state["seed"] == self.seed,
-            "fold, cases or first stage" if self.first_stage else "fold or cases": lambda: (
-                found.state["identity"] == dict(self.identity)
-            ),
+            sides: lambda: found.state["identity"] == dict(self.identity),
             "network": lambda: _shapes(found.network) == _shapes(self.network.state_dict()),
         }
         for what, holds in same.items():
