@@ -67,6 +67,8 @@ class Network(nn.Module):
         In the zoo.
     stride : tuple of int
         Per axis, how many voxels one bottleneck voxel covers.
+    full_precision : bool
+        Whether it computes in float32 whatever was asked for.
     norm_free : bool
         Whether a voxel's result depends on its receptive field alone in evaluation (no norm, or batch norm).
     """
@@ -74,6 +76,7 @@ class Network(nn.Module):
     name: str
     Options: ClassVar[type[NetworkOptions]] = NetworkOptions
     stride: tuple[int, ...]
+    full_precision: ClassVar[bool] = False
 
     def __init__(self, in_channels: int, num_classes: int, ndim: int, options: NetworkOptions) -> None:
         super().__init__()
