@@ -7,6 +7,7 @@ from coarse to fine, as the solver's pyramid does: a front then crosses an organ
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -243,7 +244,8 @@ class LevelSetNetwork(Network):
 
     def compute(self, x: Tensor) -> NetOutput:
         """See `Network`."""
-        with torch.autocast(x.device.type, enabled=False):
+        on_meta = x.device.type == "meta"
+        with nullcontext() if on_meta else torch.autocast(x.device.type, enabled=False):
             u = x
             for u in self.evolve(x):
                 pass
