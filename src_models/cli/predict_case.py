@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.cli.evolve_folder import images_in, stem
-from src_models.cli.inputs import check_grid
+from src_models.cli.inputs import check_grid, read_clicks
 from src_models.cli.outputs import check_targets, relative_path
 from src_models.errors import FileError, InputError, SaveError
 from src_models.files.gate import ReadOptions
@@ -41,6 +41,7 @@ class CaseOptions:
     parameters: PredictionParameters
     reading: ReadOptions
     overwrite: bool
+    points: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Opened:
     volume: Volume
     models: Sequence[Model]
     parameters: PredictionParameters
+    points: tuple[tuple[float, ...], ...] = ()
 
     def start(self, interrupt: Callable[[], bool]) -> Generator[PredictionProgress, None, Prediction]:
         """The prediction, not begun."""
@@ -88,6 +90,7 @@ class Opened:
             self.parameters,
             unit="mm" if grid.spacing_known else "px",
             value_unit=volume.value_unit,
+            points=self.points,
             interrupt=interrupt,
         )
 
@@ -280,7 +283,7 @@ def opened(case: Case, settings: CaseOptions, models: Sequence[Model]) -> Opened
         for part, path in zip(parts[1:], case.files[1:], strict=True):
             check_grid(part.grid, volume.grid, path, "channel")
         volume = replace(volume, array=np.stack([part.array for part in parts]), leading_axis="c")
-    return Opened(volume, models, settings.parameters)
+    return Opened(volume, models, settings.parameters, read_clicks(settings.points, volume))
 
 
 def save(case: Case, settings: CaseOptions, source: Opened, prediction: Prediction, seconds: float) -> Outcome:

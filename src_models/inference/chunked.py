@@ -308,6 +308,7 @@ def _check(source: ArrayLike, spacing: Sequence[float], folds: Sequence[Model], 
         "small parts": wanted.minimum_volume > 0,
         "the level set": wanted.refine != "none",
         "normalisation inside a mask": pre.use_mask_for_norm,
+        "what begins at a click": folds[0].card.click is not None,
     }
     for what, is_asked in asked.items():
         if is_asked:

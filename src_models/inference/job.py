@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from src_models.errors import InputError
 from src_models.geometry import check_spacing
-from src_models.inference import finishing
+from src_models.inference import clicks, finishing
 from src_models.inference.checks import as_channels, warnings_for
 from src_models.inference.export import Classes, Export, Targets
 from src_models.inference.memory import MemoryForecast, check_limit, foresee
@@ -25,7 +25,7 @@ from src_models.inference.sweep import Sweep
 from src_models.inference.tiling import Tiling, forecast_window, lay_windows, mirrored_axes, tiling_for
 from src_models.preprocessing.checks import NanRule, constant
 from src_models.preprocessing.parameters import Preprocessing
-from src_models.preprocessing.prepare import prepare
+from src_models.preprocessing.prepare import Way, prepare
 from src_models.record import Record, Source, content_hash, versions
 from src_models.weights.model import Model
 
@@ -51,7 +51,7 @@ class Job:
 
     Parameters
     ----------
-    models, image, spacing, parameters, unit, value_unit
+    models, image, spacing, parameters, unit, value_unit, points
         As for `predict`.
     """
 
@@ -63,6 +63,7 @@ class Job:
         parameters: PredictionParameters,
         unit: str,
         value_unit: str,
+        points: Sequence[Sequence[float]] = (),
     ) -> None:
         if not models:
             raise InputError("models-none", "No model was given", "", "Choose one.")
@@ -76,6 +77,7 @@ class Job:
             models[0].card, channels.shape[1:], spacing, image=channels, unit=unit, value_unit=value_unit
         )
         self.own_spacing = spacing
+        self.points = clicks.check_points(points, self.card, image.shape[-self.spatial :], spacing)
         if self.spatial == 2 and self.card.ndim == 3:
             # one plane as thick as the network expects: it becomes a window by padding
             through = 1.0 if self.card.preprocessing.spacing is None else self.card.preprocessing.spacing[0]
@@ -111,8 +113,8 @@ class Job:
             where = "The image" if constant(self.channels) else "Among the values that the model takes the image"
             self.notes.append(f"{where} holds one value only: everything is background.")
             return self._result("done", None)
-        layout = lay_out(prepared.way, self.card, self.parameters.window, pad=tiling.halo is None)
-        data = layout.padded_input(prepared.array)
+        layout = self._layout(prepared.way, tiling)
+        data = layout.padded_input(clicks.with_channel(prepared.array, prepared.way, self.points, self.card))
         del prepared
         passes.precision = choose_precision(self.parameters.precision, device, self._probe(data, layout))
         sweep = Sweep(
@@ -218,19 +220,25 @@ class Job:
     def _forecast(self, preprocessing: Preprocessing, tiling: Tiling) -> MemoryForecast:
         """From sizes alone; the crop is not known yet, so without one."""
         way = uncropped(self.channels.shape[1:], self.spacing, preprocessing)
-        layout = lay_out(way, self.card, self.parameters.window, pad=tiling.halo is None)
+        layout = self._layout(way, tiling)
         groups = lay_windows(layout, layout.patch, tiling)
         return foresee(
             layout,
             groups,
             self.parameters,
-            channels=len(self.channels),
+            channels=len(self.channels) + (self.card.click is not None),
             classes=self.classes.count,
             extras=self.classes.extras,
             label_bytes=self.classes.dtype.itemsize,
             network_bytes=forecast_window(self.passes, layout, groups, self.card.ndim),
             shape=self.shape,
         )
+
+    def _layout(self, way: Way, tiling: Tiling) -> Layout:
+        """Windows of the size asked for; one of the whole image for a network that begins at a click."""
+        whole = self.card.click is not None
+        window = way.resampled[-self.card.ndim :] if whole else self.parameters.window
+        return lay_out(way, self.card, window, pad=tiling.halo is None)
 
     def _probe(self, data: torch.Tensor, layout: Layout) -> Callable[[torch.dtype], object]:
         def one(kind: torch.dtype) -> object:
@@ -305,7 +313,8 @@ class Job:
                 "models": [
                     {"name": m.card.name, "version": m.card.version, "fold": m.card.fold, "sha256": m.card.sha256}
                     for m in self.models
-                ]
+                ],
+                **({"points": [list(point) for point in self.points]} if self.points else {}),
             },
             source=Source(
                 content_hash=content_hash(self.image),

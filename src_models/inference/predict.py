@@ -24,6 +24,7 @@ def predict(
     *,
     unit: str = "mm",
     value_unit: str = "",
+    points: Sequence[Sequence[float]] = (),
     interrupt: Callable[[], bool] | None = None,
 ) -> Generator[PredictionProgress, None, Prediction]:
     """Apply trained networks to one image.
@@ -42,6 +43,9 @@ def predict(
         Of the spacing: ``"mm"``, or ``"px"`` where voxels have no size.
     value_unit : str
         ``"HU"`` where values are Hounsfield units.
+    points : sequence of sequence of float
+        Clicks inside the structure, for a model that begins at one: mm from the centre of the first voxel, axes in
+        array order. A 2D network on a volume finds the structure in the slices that are clicked.
     interrupt : callable, optional
         Asked between the layers of a window, from the thread that runs it; the prediction ends with what is finished
         where it says yes.
@@ -63,7 +67,7 @@ def predict(
         One sentence each.
     """
     folds = (models,) if isinstance(models, Model) else tuple(models)
-    job = Job(folds, image, tuple(spacing), parameters or PredictionParameters(), unit, value_unit)
+    job = Job(folds, image, tuple(spacing), parameters or PredictionParameters(), unit, value_unit, points)
     return (yield from job.run(interrupt))
 
 

@@ -20,13 +20,10 @@ from src_models.levelset.stencils import Gradient, central
 from src_models.networks.blocks import average_pool, interpolate
 from src_models.networks.lsn_edge import KernelEdge, UNetEdge
 from src_models.networks.lsn_start import Ones, Range, Stem
-from src_models.networks.lsn_terms import KernelStart, StepWeights, Surroundings, Weight, learned_step
+from src_models.networks.lsn_terms import WEIGHTS, KernelStart, StepWeights, Surroundings, Weight, drift, learned_step
 from src_models.networks.network import NetOutput, Network, NetworkOptions
 
 Start = Literal["ones", "seed", "threshold", "stem"]
-
-SEED = "seed"
-"""Name of the input channel that a network begun at a click takes last."""
 
 _MODES = {"slides": "none", "upwind": "osher_sethian"}
 
@@ -52,6 +49,7 @@ class LSNOptions(NetworkOptions):
     start: Start = "stem"
     range: tuple[float, float] = Field((-1.0, 1.0), description="Grey values where start is threshold.")
     start_width: float | None = Field(None, gt=0, description="Largest |u| of the start in mm; default 4 voxels.")
+    seed_radius: float = Field(4.0, gt=0, description="Of the ball about a click in mm; see preprocessing.click.")
     stem_layers: int = Field(4, ge=1, le=8)
     stem_width: int = Field(8, ge=1)
     first_kernels: KernelStart = "differences"
@@ -118,6 +116,19 @@ class Level(nn.Module):
             )
             for _ in range(min(steps, 1) if options.shared else steps)
         )
+
+    def families(self) -> Iterator[tuple[str, Tensor]]:
+        """Every family of kernels of every state, shape (kernels, 3, ...), by name."""
+        per_step = len(self.steps) > 1
+        named = [] if self.edge is None else [("edge", self.edge.kernels.weight)]
+        for number, step in enumerate(self.steps):
+            assert isinstance(step, StepWeights)
+            at = f"_step{number}" if per_step else ""
+            named += [(f"rho{at}", step.rho.weight), (f"sigma{at}", step.sigma.weight)]
+        count = self.options.kernels or 2 * len(self.spacing)
+        for name, weight in named:
+            for state, family in enumerate(weight.view(-1, count, *weight.shape[2:])):
+                yield (name if state == 0 else f"{name}_{state}"), family
 
     def run(self, u: Tensor, g: Tensor) -> Iterator[Tensor]:
         """u after every step."""
@@ -201,7 +212,7 @@ class LevelSetNetwork(Network):
         parameters: LevelSetParameters,
         ndim: int,
         spacing: Sequence[float],
-        steps: int,
+        steps: int | Sequence[int],
         *,
         dtype: torch.dtype = torch.float32,
         **options: Any,
@@ -219,8 +230,8 @@ class LevelSetNetwork(Network):
             2 or 3.
         spacing : sequence of float
             mm per axis.
-        steps : int
-            Of the network.
+        steps : int or sequence of int
+            Of the network; of each level, coarsest first.
         dtype : torch.dtype
             Of its weights: float32 or float64.
         **options
@@ -236,6 +247,22 @@ class LevelSetNetwork(Network):
             if isinstance(part, StepWeights | KernelEdge):
                 part.begin()
         return network
+
+    def watched(self) -> dict[str, float]:
+        """How far each kernel has gone from its stencil (`lsn_terms.drift`), and the weights of the three terms."""
+        found: dict[str, float] = {}
+        for k, level in enumerate(self.levels):
+            assert isinstance(level, Level)
+            for name, family in level.families():
+                for number, value in enumerate(drift(family.detach(), level.spacing).tolist()):
+                    found[f"drift_level{k}_{name}_{number}"] = value
+            for number, step in enumerate(level.steps):
+                assert isinstance(step, StepWeights)
+                at = f"_step{number}" if len(level.steps) > 1 else ""
+                for weight in WEIGHTS:
+                    for state, value in enumerate(step.weight(weight).detach().tolist()):
+                        found[f"{weight}_level{k}{at}" + (f"_{state}" if state else "")] = value
+        return found
 
     @property
     def _edge_level(self) -> int:
@@ -327,7 +354,7 @@ def _halved(image: Tensor, times: int) -> Tensor:
 
 
 def _options_of(
-    parameters: LevelSetParameters, spacing: Sequence[float], steps: int, more: dict[str, Any]
+    parameters: LevelSetParameters, spacing: Sequence[float], steps: int | Sequence[int], more: dict[str, Any]
 ) -> LSNOptions:
     """Options of the network that is the solver."""
     p = parameters
@@ -360,7 +387,7 @@ def _options_of(
         contrast = p.contrast * (p.value_range[1] - p.value_range[0])
     settings: dict[str, Any] = {
         "head": "sigmoid",
-        "steps": (steps,),
+        "steps": steps,
         "gradient": p.gradient,
         "spacing": tuple(float(h) for h in spacing),
         "balloon": p.balloon,

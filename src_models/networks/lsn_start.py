@@ -5,8 +5,6 @@ None of them knows a voxel's position: a shifted image has a shifted start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -83,13 +81,3 @@ class Stem(nn.Module):
         for layer in self.layers:
             x = functional.leaky_relu(layer(x), 0.01)
         return self.width * self.last(x)
-
-
-def seed_distance(shape: Sequence[int], spacing: Sequence[float], point: Sequence[float], radius: float) -> Tensor:
-    """Signed distance in mm to a ball about a point given in voxels, positive inside; float32 of the shape."""
-    total = torch.zeros(tuple(shape))
-    for axis, (n, h, x) in enumerate(zip(shape, spacing, point, strict=True)):
-        size = [1] * len(shape)
-        size[axis] = n
-        total = total + ((torch.arange(n, dtype=torch.float32) - x) * h).square().reshape(size)
-    return radius - total.sqrt()

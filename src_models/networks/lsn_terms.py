@@ -9,6 +9,7 @@ upwind norms are that module's own functions. Letters as in Actor, Fuentes, Rivi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, cast
 
@@ -22,6 +23,7 @@ from src_models.levelset.stencils import Gradient, Move, Neighbourhood, central,
 Weight: TypeAlias = Literal["balloon", "curvature", "convection"]
 KernelStart: TypeAlias = Literal["differences", "noise"]
 
+WEIGHTS: tuple[Weight, ...] = ("balloon", "curvature", "convection")
 _NO_WEIGHT = -40.0
 """Softplus of it is 4e-18: the start of a learned weight of 0."""
 
@@ -96,6 +98,29 @@ def difference_kernels(spacing: Sequence[float], count: int, start: KernelStart,
     return kernels
 
 
+@torch.no_grad()
+def drift(kernels: Tensor, spacing: Sequence[float]) -> Tensor:
+    """How far kernels have gone from their stencils, as a share of a stencil's norm.
+
+    |k - D0_d| / |D0_d| for the first n of a family, and |k| / mean |D0_d| for the spare ones, which began near 0.
+
+    Parameters
+    ----------
+    kernels : Tensor of shape (count, 3, ...)
+        One family of one state.
+    spacing : sequence of float
+        mm per axis.
+
+    Returns
+    -------
+    Tensor of shape (count,)
+    """
+    stencils = difference_kernels(spacing, len(kernels), "differences", 0.0)
+    norms = stencils.flatten(1).norm(dim=1)
+    norms = torch.where(norms > 0, norms, norms[: len(spacing)].mean())
+    return (kernels.double().cpu() - stencils).flatten(1).norm(dim=1) / norms
+
+
 def kernel_family(ndim: int, inputs: int, outputs: int, groups: int) -> nn.Conv2d | nn.Conv3d:
     """A convolution of 3-wide kernels without bias whose borders are replicated: no kernel sees where the image ends."""
     kind: type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d if ndim == 2 else nn.Conv3d
@@ -162,8 +187,7 @@ class StepWeights(nn.Module):
 
 def _softplus_inverse(value: float) -> float:
     """The number whose softplus is `value`."""
-    exact = torch.tensor(value, dtype=torch.float64)
-    return float(torch.log(torch.expm1(exact))) if value > 0 else _NO_WEIGHT
+    return value + math.log(-math.expm1(-value)) if value > 0 else _NO_WEIGHT
 
 
 def stable_time_step(weights: StepWeights, spacing: Sequence[float], gradient: Gradient, cfl: float) -> Tensor:

@@ -108,6 +108,10 @@ class Network(nn.Module):
         """Whether no layer looks at the whole window in evaluation: tiles then give what the whole image gives."""
         return not any(isinstance(m, nn.modules.instancenorm._InstanceNorm | nn.GroupNorm) for m in self.modules())
 
+    def watched(self) -> dict[str, float]:
+        """Numbers that the log of a training holds after each epoch; most networks have none."""
+        return {}
+
     def receptive_field(self) -> ReceptiveField:
         """Which input voxels one voxel of the result depends on; norms over the window left out."""
         return receptive_field(self)

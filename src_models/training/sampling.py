@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.preprocessing.click import Click
 from src_models.preprocessing.prepare import Way
 from src_models.training.augmentation import Augmenter
 from src_models.training.case import Case
@@ -120,6 +121,11 @@ class Sampler:
         Training and validation draw different samples.
     in_turn : bool
         Every case once before any comes again, in an order of its own each time, in place of drawing with replacement.
+    click : Click or None
+        For a network that begins at one: its channel is made from the labels, anywhere deep inside in training and at
+        the innermost place in validation.
+    clicked : sequence of int
+        Label values of the structure that is clicked.
     """
 
     cases: Sequence[PreparedCase]
@@ -130,6 +136,8 @@ class Sampler:
     augmenter: Augmenter | None = None
     stream: Stream = "training"
     in_turn: bool = False
+    click: Click | None = None
+    clicked: Sequence[int] = ()
 
     def sample(self, k: int) -> Sample:
         """Sample k, the same every time."""
@@ -144,9 +152,13 @@ class Sampler:
             centre = None if centre is None else centre[1:]
         low = self._corner(labels.shape, centre, rng)
         if self.augmenter is None:
-            return Sample(*cut(image, labels, low, self.patch), case.id)
-        changed = self.augmenter(image, labels, low, self.patch, rng)
-        return Sample(*changed, case.id)
+            image, labels = cut(image, labels, low, self.patch)
+        else:
+            image, labels = self.augmenter(image, labels, low, self.patch, rng)
+        if self.click is not None:
+            inside = np.isin(labels, list(self.clicked))
+            image = self.click.marked(image, inside, rng if self.stream == "training" else None)
+        return Sample(image, labels, case.id)
 
     def _case(self, k: int, rng: np.random.Generator) -> int:
         count = len(self.cases)

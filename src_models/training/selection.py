@@ -75,7 +75,9 @@ def select_postprocessing(
     for number, (fold, name) in enumerate(names, 1):
         volume, segmentation = data.case(name).read()
         unit = "mm" if volume.grid.spacing_known else "px"
-        work = predict(models[fold], volume.array, volume.grid.spacing, parameters, unit=unit)
+        spacing, click = volume.grid.spacing, models[fold].card.click
+        points = [] if click is None else click.places(np.isin(segmentation.labels, values), spacing)
+        work = predict(models[fold], volume.array, spacing, parameters, unit=unit, points=points)
         while True:
             try:
                 next(work)
