@@ -238,7 +238,8 @@ class Job:
         """Windows of the size asked for; one of the whole image for a network that begins at a click."""
         whole = self.card.click is not None
         window = way.resampled[-self.card.ndim :] if whole else self.parameters.window
-        return lay_out(way, self.card, window, pad=tiling.halo is None)
+        pad = tiling.halo is None and not self.passes.networks[0].replicates
+        return lay_out(way, self.card, window, pad=pad)
 
     def _probe(self, data: torch.Tensor, layout: Layout) -> Callable[[torch.dtype], object]:
         def one(kind: torch.dtype) -> object:

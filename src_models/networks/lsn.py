@@ -178,6 +178,7 @@ class LevelSetNetwork(Network):
     Options = LSNOptions
     options: LSNOptions
     full_precision = True
+    replicates = True
 
     def __init__(self, in_channels: int, num_classes: int, ndim: int, options: LSNOptions) -> None:
         super().__init__(in_channels, num_classes, ndim, options)

@@ -69,6 +69,8 @@ class Network(nn.Module):
         Per axis, how many voxels one bottleneck voxel covers.
     full_precision : bool
         Whether it computes in float32 whatever was asked for.
+    replicates : bool
+        Whether it replicates every border, so that an image smaller than the window is better not padded with 0.
     norm_free : bool
         Whether a voxel's result depends on its receptive field alone in evaluation (no norm, or batch norm).
     """
@@ -77,6 +79,7 @@ class Network(nn.Module):
     Options: ClassVar[type[NetworkOptions]] = NetworkOptions
     stride: tuple[int, ...]
     full_precision: ClassVar[bool] = False
+    replicates: ClassVar[bool] = False
 
     def __init__(self, in_channels: int, num_classes: int, ndim: int, options: NetworkOptions) -> None:
         super().__init__()

@@ -104,6 +104,8 @@ class Validation:
         if self.click is not None:
             image = self.click.marked(image, np.isin(case.labels, list(self.clicked)))
             patch = image.shape[-len(patch) :]
+        elif network.replicates:
+            patch = tuple(min(n, p) for n, p in zip(image.shape[-len(patch) :], patch, strict=True))
         logits: Any = predict_logits(network, image, patch, device)
         labels: NDArray[np.integer] = case.labels
         head = self.targets.head

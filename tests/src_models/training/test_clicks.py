@@ -15,6 +15,7 @@ from src_models.inference.predict import predict
 from src_models.preprocessing.click import Click
 from src_models.training.label_targets import click_of
 from src_models.training.loop import RunSettings, sampler_of, train
+from src_models.training.optimisers import recommended
 from src_models.training.outcome import TrainingResult
 from src_models.training.prepared import prepare
 from src_models.weights import store
@@ -22,7 +23,7 @@ from tests.runs import finish
 from tests.src_models.training.tiny import discs, tiny_plan, write_pictures
 
 CPU = RunSettings(device="cpu", workers=0)
-OPTIONS = {"start": "seed", "steps": [3, 2], "seed_radius": 3.0}
+OPTIONS = {"start": "seed", "steps": [6, 3], "seed_radius": 3.0}
 
 
 def clicked_plan(data, **changes):
@@ -101,7 +102,9 @@ def test_several_structures_cannot_have_one_click():
 def trained(tmp_path_factory) -> TrainingResult:
     data = discs(10, (30, 33), patients=5)
     out = tmp_path_factory.mktemp("clicked") / "run"
-    result = finish(train(clicked_plan(data, epochs=2, iterations=15, batch=4), data, out, settings=CPU))
+    plan = clicked_plan(data, epochs=2, iterations=15, batch=4)
+    plan = plan.model_copy(update={"optimiser": recommended("adam").model_copy(update={"rate": 0.02})})
+    result = finish(train(plan, data, out, settings=CPU))
     return replace(result, notes=(str(out),))
 
 
