@@ -131,7 +131,9 @@ def by_equation(plan: TrainingPlan, data: DataSet, fold: int, out: Path, *, lear
 def before_training(plan: TrainingPlan, data: DataSet, fold: int) -> tuple[CaseScore, ...]:
     """The network as it begins: the equation of the paper with finite differences, from the same click."""
     chosen = plan.configuration()
-    cases = finish(prepare(plan, chosen, fold_cases(plan, data, fold, "train")[:1], fold_cases(plan, data, fold, "val")))
+    cases = finish(
+        prepare(plan, chosen, fold_cases(plan, data, fold, "train")[:1], fold_cases(plan, data, fold, "val"))
+    )
     judge = Validation(
         chosen.patch,
         Targets.of(plan),

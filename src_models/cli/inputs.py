@@ -284,7 +284,10 @@ def read_clicks(texts: Sequence[str], volume: Volume) -> tuple[tuple[float, ...]
     for text in texts:
         if ":" in text:
             raise InputError(
-                "point", f"--point {text} cannot be read", "the model decides the radius", "Leave out what follows the colon."
+                "point",
+                f"--point {text} cannot be read",
+                "the model decides the radius",
+                "Leave out what follows the colon.",
             )
     return tuple(_sphere(f"{text}:1", frame).centre for text in texts)
 

@@ -6,6 +6,7 @@ from coarse to fine, as the solver's pyramid does: a front then crosses an organ
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
@@ -48,7 +49,7 @@ class LSNOptions(NetworkOptions):
     edge_width: int = Field(8, ge=1)
     start: Start = "stem"
     range: tuple[float, float] = Field((-1.0, 1.0), description="Grey values where start is threshold.")
-    start_width: float | None = Field(None, gt=0, description="Largest |u| of the start in mm; default 4 voxels.")
+    start_width: float | None = Field(None, gt=0, description="mm of u at the start: see Range and Stem.")
     seed_radius: float = Field(4.0, gt=0, description="Of the ball about a click in mm; see preprocessing.click.")
     stem_layers: int = Field(4, ge=1, le=8)
     stem_width: int = Field(8, ge=1)
@@ -94,9 +95,7 @@ class Level(nn.Module):
         Of the network.
     """
 
-    def __init__(
-        self, channels: int, states: int, spacing: tuple[float, ...], steps: int, options: LSNOptions
-    ) -> None:
+    def __init__(self, channels: int, states: int, spacing: tuple[float, ...], steps: int, options: LSNOptions) -> None:
         super().__init__()
         self.spacing, self.count, self.options = spacing, steps, options
         kernels = options.kernels or 2 * len(spacing)
@@ -111,9 +110,7 @@ class Level(nn.Module):
                 channels, states, spacing, kernels, options.contrast, options.first_kernels, options.noise
             )
         self.steps = nn.ModuleList(
-            StepWeights(
-                states, spacing, kernels, weights, options.learned, options.first_kernels, options.noise
-            )
+            StepWeights(states, spacing, kernels, weights, options.learned, options.first_kernels, options.noise)
             for _ in range(min(steps, 1) if options.shared else steps)
         )
 
@@ -189,7 +186,7 @@ class LevelSetNetwork(Network):
         finest = len(options.steps) - 1
         self.stride = (2 ** max(finest, options.edge_depth + self._edge_level if options.edge == "unet" else 0),) * ndim
         coarse = tuple(h * 2**finest for h in self.spacing)
-        width = options.start_width or 4 * max(coarse)
+        width = options.start_width or max(coarse) * (4 if options.start == "threshold" else 1)
         self.start: nn.Module | None = None
         if options.start == "ones":
             self.start = Ones(self.states)
@@ -274,9 +271,7 @@ class LevelSetNetwork(Network):
         """See `Network`."""
         on_meta = x.device.type == "meta"
         with nullcontext() if on_meta else torch.autocast(x.device.type, enabled=False):
-            u = x
-            for u in self.evolve(x):
-                pass
+            u = deque(self.evolve(x), maxlen=1)[0]
             self._check_finite(u, x)
             logits = u / self.options.temperature
             if self.options.head == "softmax":
@@ -309,7 +304,8 @@ class LevelSetNetwork(Network):
                     g = level.edge(_halved(image, finest - k))
                 else:
                     g = _halved(edge, finest - k - self._edge_level)
-                for u in level.run(u, g):
+                for moved in level.run(u, g):
+                    u = moved
                     yield u
             elif k:
                 yield u

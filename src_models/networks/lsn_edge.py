@@ -60,7 +60,8 @@ class KernelEdge(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """g of shape (B, states, *spatial) for an image of shape (B, C, *spatial)."""
         responses = self.kernels(image).unflatten(1, (image.shape[1], self.states, -1))
-        return 1 / (1 + responses.square().sum((1, 3)) / self.contrast**2)
+        g: Tensor = 1 / (1 + responses.square().sum((1, 3)) / self.contrast**2)
+        return g
 
 
 class UNetEdge(nn.Module):

@@ -12,6 +12,9 @@ from torch.nn import functional
 from src_models.networks.blocks import he_normal
 from src_models.networks.lsn_edge import replicate_borders
 
+FIRST_SHARE = 0.1
+"""Of the usual first weights of a stem's last layer: u begins near 0, where no voxel is decided yet."""
+
 
 class Ones(nn.Module):
     """u = 1 everywhere, as in the authors' code; only the mode of the slides moves it."""
@@ -73,6 +76,8 @@ class Stem(nn.Module):
         )
         self.last = kind(features, states, 1)
         he_normal(self)
+        with torch.no_grad():
+            self.last.weight.mul_(FIRST_SHARE)
         replicate_borders(self)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -80,4 +85,5 @@ class Stem(nn.Module):
         x = image
         for layer in self.layers:
             x = functional.leaky_relu(layer(x), 0.01)
-        return self.width * self.last(x)
+        u: Tensor = self.width * self.last(x)
+        return u

@@ -118,11 +118,12 @@ def drift(kernels: Tensor, spacing: Sequence[float]) -> Tensor:
     stencils = difference_kernels(spacing, len(kernels), "differences", 0.0)
     norms = stencils.flatten(1).norm(dim=1)
     norms = torch.where(norms > 0, norms, norms[: len(spacing)].mean())
-    return (kernels.double().cpu() - stencils).flatten(1).norm(dim=1) / norms
+    apart: Tensor = (kernels.double().cpu() - stencils).flatten(1).norm(dim=1)
+    return apart / norms
 
 
 def kernel_family(ndim: int, inputs: int, outputs: int, groups: int) -> nn.Conv2d | nn.Conv3d:
-    """A convolution of 3-wide kernels without bias whose borders are replicated: no kernel sees where the image ends."""
+    """A convolution of 3-wide kernels without bias; its borders are replicated: no kernel sees where an image ends."""
     kind: type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d if ndim == 2 else nn.Conv3d
     return kind(inputs, outputs, 3, padding=1, groups=groups, bias=False, padding_mode="replicate")
 
@@ -202,7 +203,8 @@ def stable_time_step(weights: StepWeights, spacing: Sequence[float], gradient: G
         + weights.weight("convection") * inverse_squares / 2
         + 2 * weights.weight("curvature") * inverse_squares
     )
-    return cfl / rate.clamp(min=1e-12)
+    dt: Tensor = cfl / rate.clamp(min=1e-12)
+    return dt
 
 
 def learned_step(
@@ -258,4 +260,5 @@ def learned_step(
         balloon = g * (norm if gradient == "central" else upwind_norm(n, (alpha >= 0).detach(), gradient, 1))
     rate = alpha * balloon + beta * g * curvature + gamma * convection_term(n, velocity)
     dt = time_step if time_step is not None else shaped(stable_time_step(weights, spacing, gradient, cfl))
-    return u + dt * rate
+    moved: Tensor = u + dt * rate
+    return moved

@@ -56,8 +56,8 @@ def default_plan(
     ndim : int, optional
         2 trains volumes slice by slice; by default that of the images.
     protocol : str
-        ``"modern"``: Dice and cross entropy, AdamW (Adadelta for the level set network), augmentation. ``"paper"``: Adadelta and the paper's Dice, batches
-        of 4, no augmentation.
+        ``"modern"``: Dice and cross entropy, AdamW (Adadelta for the level set network), augmentation. ``"paper"``:
+        Adadelta and the paper's Dice, batches of 4, no augmentation.
     split : str
         How patients are cut into folds; with too few of them there is only the fold ``all``.
     patch, batch, epochs, iterations, options

@@ -83,7 +83,7 @@ def learned(ndim: int = 2, states: int = 1, **options: Any) -> LevelSetNetwork:
     network = build("lsn", 2, states, ndim, **(chosen | options)).double()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if name.endswith("rho.weight") or name.endswith("sigma.weight") or "edge" in name:
+            if name.endswith(("rho.weight", "sigma.weight")) or "edge" in name:
                 parameter += 0.1 * torch.randn_like(parameter)
     assert isinstance(network, LevelSetNetwork)
     return network.eval()
@@ -287,7 +287,7 @@ def test_a_level_set_that_blows_up_is_told_with_its_step() -> None:
     ids=str,
 )
 def test_what_the_network_cannot_be_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=list(changes)[0]):
+    with pytest.raises(InputError, match=next(iter(changes))):
         LevelSetNetwork.from_parameters(paper_preset("central", **changes), 2, (1.0, 1.0), 3)
 
 
