@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from src_models.errors import InputError
+from src_models.levelset import evolve
 from src_models.levelset.equation import Speeds, explicit_step
 from src_models.levelset.parameters import LevelSetParameters, paper_preset
 from src_models.levelset.speed import edge_indicator
@@ -74,6 +75,21 @@ def test_begun_with_differences_it_is_the_solver(
         assert max(errors) <= last
         assert torch.equal(logits, found[-1])
     assert float((expected[-1] - start).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_it_is_a_run_of_the_solver_from_image_and_start(gradient: Any) -> None:
+    """`evolve` under the same parameters: its own edge image, its own start, state by state."""
+    spacing = (1.5, 0.7)
+    parameters = paper_preset(gradient, time_step=0.02, steps=12, engine="reference", dtype="float64")
+    image, start = scene((23, 26), spacing)
+    states = [state.level_set.copy() for state in evolve(image.numpy(), start.numpy(), spacing, parameters)]
+    network = solver_network(parameters, spacing, 12, dtype=torch.float64)
+    x = torch.stack((image, torch.from_numpy(states[0])))[None]
+    with torch.no_grad():
+        found = [u[0, 0].numpy() for u in network.evolve(x)]
+    assert len(found) == len(states)
+    assert max(np.abs(a - b).max() for a, b in zip(found, states, strict=True)) <= 1e-10
 
 
 def learned(ndim: int = 2, states: int = 1, **options: Any) -> LevelSetNetwork:
