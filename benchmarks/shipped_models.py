@@ -72,7 +72,7 @@ def liver(folder: Path) -> tuple[TrainingPlan, DataSet]:
 
 
 LEVEL_SETS: dict[str, dict[str, Any]] = {
-    "lsn": {"start": "stem", "stem_layers": 5, "stem_width": 16, "steps": (6, 6, 6, 0), "edge": "unet"},
+    "lsn": {"start": "stem", "stem_layers": 5, "stem_width": 24, "steps": (10, 6, 0), "edge": "unet"},
     "lsn-click": {"start": "seed", "steps": (20, 10, 5, 0), "kernels": 8},
     "lsn-unet-click": {"start": "seed", "steps": (20, 10, 5, 0), "edge": "unet"},
 }
