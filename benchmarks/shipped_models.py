@@ -79,7 +79,7 @@ LEVEL_SETS: dict[str, dict[str, Any]] = {
 """Level set networks for the liver: without any click, from a click with learned kernels e, or with a UNet as g."""
 
 
-def level_set(folder: Path, variant: str = "lsn", epochs: int = 20) -> tuple[TrainingPlan, DataSet]:
+def level_set(folder: Path, variant: str = "lsn", epochs: int = 30) -> tuple[TrainingPlan, DataSet]:
     """A level set network on whole CT slices; their grey values are measured from those of the liver."""
     plan, data = liver(folder)
     (one,) = plan.configurations
@@ -95,7 +95,8 @@ def level_set(folder: Path, variant: str = "lsn", epochs: int = 20) -> tuple[Tra
             "preprocessing": one.preprocessing.model_copy(update={"channels": (channel,)}),
         }
     )
-    adam = Optimiser(name="adamw", rate=5e-3, weight_decay=1e-4, schedule="cosine", clip=1.0)
+    rate = 5e-3 if LEVEL_SETS[variant].get("edge") == "unet" else 1e-2
+    adam = Optimiser(name="adamw", rate=rate, weight_decay=1e-4, schedule="cosine", clip=1.0)
     changes = CHANGES.model_copy(update={"rotation": 0.2, "scaling": 0.3, "low_resolution": 0.0, "gamma_inverted": 0.0})
     settings = {"configurations": (one,), "optimiser": adam, "augmentation": changes, "epochs": epochs}
     settings |= {"iterations": 91, "sampling": "in_turn", "foreground": 0.0}

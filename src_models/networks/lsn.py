@@ -218,7 +218,7 @@ class LevelSetNetwork(Network):
         """The network that is the solver: `steps` steps of `equation.explicit_step` under these parameters.
 
         One image channel and one channel with the start u0 (``start="seed"``) in, u out (a sigmoid head with
-        temperature 1).
+        temperature 1). Another start takes the image alone.
 
         Parameters
         ----------
@@ -240,7 +240,8 @@ class LevelSetNetwork(Network):
         InputError
             Where the network has no such step: region speed, order 2, redistancing, blur, exponents.
         """
-        network = cls(2, 1, ndim, _options_of(parameters, spacing, steps, options)).to(dtype)
+        chosen = _options_of(parameters, spacing, steps, options)
+        network = cls(1 + (chosen.start == "seed"), 1, ndim, chosen).to(dtype)
         for part in network.modules():
             if isinstance(part, StepWeights | KernelEdge):
                 part.begin()
