@@ -51,6 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="NAME|FILE|FOLDER", required=True, help="The model; see lsnet weights list."
     )
     files.add_argument("--folds", metavar="all|N,...", default="all", help="Which folds of it are averaged.")
+    files.add_argument(
+        "--point",
+        metavar="Z,Y,X",
+        action="append",
+        default=[],
+        help="A click inside the structure, for a model that begins at one: mm, axes as the file stores them. "
+        "May be given several times.",
+    )
     files.add_argument("--models-folder", metavar="FOLDER", type=Path, help="Where models are looked for by name.")
     files.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="Where results go; made if missing.")
     files.add_argument(
@@ -105,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         reading=reading,
         overwrite=arguments.overwrite,
         spacing=read_spacing(arguments.spacing),
+        points=tuple(arguments.point),
     )
     if arguments.backend == "nnunet":
         from src_models.cli.predict_nnunet import peer
@@ -124,6 +133,8 @@ def _predict(
     from src_models.cli import predict_case
 
     cases = predict_case.find_cases(arguments.input, arguments.out, channels)
+    if arguments.point and len(cases) > 1:
+        raise InputError("point-folder", "A click belongs to one image", "", "Predict the images one by one.")
     if not arguments.dry_run:
         predict_case.check_out(arguments.input, arguments.out)
     predict_case.check_cases(cases, settings)

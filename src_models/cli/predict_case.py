@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.cli.evolve_folder import images_in, stem
-from src_models.cli.inputs import check_grid
+from src_models.cli.inputs import check_grid, read_clicks
 from src_models.cli.outputs import check_targets, relative_path
 from src_models.cli.predict_nnunet import Peer
 from src_models.errors import FileError, GeometryError, InputError, SaveError
@@ -43,6 +43,7 @@ class CaseOptions:
     reading: ReadOptions
     overwrite: bool
     spacing: tuple[float, ...] | None = None
+    points: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Opened:
     models: Sequence[Model] | Peer
     parameters: PredictionParameters
     files: tuple[Path, ...]
+    points: tuple[tuple[float, ...], ...] = ()
 
     def start(self, interrupt: Callable[[], bool]) -> Generator[Progress, None, Prediction]:
         """The prediction, not begun."""
@@ -94,6 +96,7 @@ class Opened:
             unit="mm" if grid.spacing_known else "px",
             value_unit=volume.value_unit,
             stored_order=volume.stored_order if grid.orientation_known or grid.ndim == 2 else None,
+            points=self.points,
             interrupt=interrupt,
         )
 
@@ -291,7 +294,8 @@ def opened(case: Case, settings: CaseOptions, models: Sequence[Model] | Peer) ->
             check_grid(part.grid, volume.grid, path, "channel")
         volume = replace(volume, array=np.stack([part.array for part in parts]), leading_axis="c")
     grid = stated_grid(volume.grid, settings.spacing, case.name)
-    return Opened(replace(volume, grid=grid), models, settings.parameters, case.files)
+    volume = replace(volume, grid=grid)
+    return Opened(volume, models, settings.parameters, case.files, read_clicks(settings.points, volume))
 
 
 def stated_grid(grid: Grid, spacing: tuple[float, ...] | None, name: str) -> Grid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
         hashes = [(str(one["sha256"]), tuple(map(str, one.get("first_stage", ())))) for one in record.inputs["models"]]
         stated = record.inputs.get("stated_spacing")
         spacing = None if stated is None else tuple(float(h) for h in stated)
+        points = tuple(tuple(float(x) for x in point) for point in record.inputs.get("points", ()))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         name = arguments.record.name
         raise FileError(
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
         predict_case.check_cases([case], settings)
     models = _same_models(predict_case.load_models(settings), hashes)
     began = time.perf_counter()
-    opened = predict_case.opened(case, settings, models)
+    opened = replace(predict_case.opened(case, settings, models), points=points)
     if record.source is not None and content_hash(opened.volume.array) != record.source.content_hash:
         raise InputError(
             "record-source", "The image is not the one of the record", "its content differs", "Give it with --source."

@@ -273,6 +273,7 @@ def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
     """
     from pydantic import ValidationError
 
+    from src_models.preprocessing.click import Click
     from src_models.refusals import problem_of
     from src_models.training.optimisers import recommended
     from src_models.training.plan import TrainingPlan
@@ -303,6 +304,9 @@ def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
         if not equals:
             raise InputError("set", f"--set {text} has no value", "", "Write it like this: --set optimiser.rate=0.003")
         _put(content, number, key, _value(value), f"--set {key}")
+    chosen = content["configurations"][number]
+    if "start" in chosen["network"].get("options", {}):
+        chosen["network"] = Click.counted(chosen["network"], len(chosen["preprocessing"]["channels"]))
     try:
         made = TrainingPlan.model_validate(content)
     except ValidationError as error:

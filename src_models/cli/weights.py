@@ -10,6 +10,7 @@ from typing import Any
 
 from src_models.cli import report
 from src_models.errors import FileError, InputError, SaveError
+from src_models.preprocessing.click import START
 from src_models.progress import finish
 from src_models.weights.card import ModelCard
 from src_models.weights.listing import Entry, available, find, models_folder
@@ -244,6 +245,8 @@ _RUN = {
 def card_lines(card: ModelCard) -> list[str]:
     """A card in plain lines."""
     channels = ", ".join(f"{channel.name} ({channel.normalisation})" for channel in card.preprocessing.channels)
+    if card.click is not None:
+        channels += f", and a click as channel {START}"
     spacing = card.preprocessing.spacing
     unit = card.preprocessing.unit
     data = card.training_data

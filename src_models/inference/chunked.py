@@ -324,6 +324,7 @@ def _check(source: ArrayLike, spacing: Sequence[float], folds: Sequence[Model], 
         "normalisation inside a mask": pre.use_mask_for_norm,
         "cascades": bool(folds[0].card.first_stage),
         "several configurations": len(grouped(folds)) > 1,
+        "what begins at a click": folds[0].card.click is not None,
     }
     for what, is_asked in asked.items():
         if is_asked:

@@ -70,7 +70,7 @@ class EnsembleJob:
     ----------
     groups : tuple of tuple of Model
         See `grouped`.
-    image, spacing, parameters, unit, value_unit, stored_order
+    image, spacing, parameters, unit, value_unit, stored_order, points
         As for `predict`.
     """
 
@@ -81,6 +81,7 @@ class EnsembleJob:
     unit: str
     value_unit: str
     stored_order: StoredOrder | None = None
+    points: Sequence[Sequence[float]] = ()
 
     def run(self, interrupt: Callable[[], bool] | None) -> Generator[PredictionProgress, None, Prediction]:
         """The prediction; see `predict`. It has no partial results: the mean needs every configuration."""
@@ -123,9 +124,9 @@ class EnsembleJob:
     def _job(self, number: int) -> Job:
         alone = {"probabilities": True, "post": "none", "minimum_volume": 0.0, "refine": "none", "window": None}
         wanted = self.parameters.model_copy(update=alone)
-        return Job(
-            self.groups[number], self.image, self.spacing, wanted, self.unit, self.value_unit, self.stored_order
-        )
+        models, order = self.groups[number], self.stored_order
+        points = self.points if models[0].card.click is not None else ()
+        return Job(models, self.image, self.spacing, wanted, self.unit, self.value_unit, order, points)
 
     def _forecast(self) -> MemoryForecast:
         """The largest of the configurations, with the sum beside it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from src_models.errors import InputError
 from src_models.geometry import StoredOrder, check_spacing
-from src_models.inference import finishing
+from src_models.inference import clicks, finishing
 from src_models.inference.cascade import NAME, FirstStageRun, check_stages, stage_parameters
 from src_models.inference.checks import as_channels, warnings_for
 from src_models.inference.export import Classes, Export, Targets
@@ -28,7 +28,7 @@ from src_models.inference.tiling import Tiling, forecast_window, lay_windows, mi
 from src_models.preprocessing.checks import NanRule, constant
 from src_models.preprocessing.one_hot import with_first_stage
 from src_models.preprocessing.parameters import Preprocessing
-from src_models.preprocessing.prepare import Prepared, prepare
+from src_models.preprocessing.prepare import Prepared, Way, prepare
 from src_models.record import Record, Source, content_hash, versions
 from src_models.weights.model import Model
 
@@ -56,7 +56,7 @@ class Job:
 
     Parameters
     ----------
-    models, image, spacing, parameters, unit, value_unit, stored_order
+    models, image, spacing, parameters, unit, value_unit, stored_order, points
         As for `predict`.
     """
 
@@ -69,6 +69,7 @@ class Job:
         unit: str,
         value_unit: str,
         stored_order: StoredOrder | None = None,
+        points: Sequence[Sequence[float]] = (),
     ) -> None:
         if not models:
             raise InputError("models-none", "No model was given", "", "Choose one.")
@@ -90,6 +91,7 @@ class Job:
             value_unit=value_unit,
         )
         self.own_spacing = spacing
+        self.points = clicks.check_points(points, self.card, image.shape[-self.spatial :], spacing)
         if self.spatial == 2 and self.card.ndim == 3:
             # one plane as thick as the network expects: it becomes a window by padding
             through = 1.0 if self.card.preprocessing.spacing is None else self.card.preprocessing.spacing[0]
@@ -133,9 +135,10 @@ class Job:
             where = "The image" if constant(self.channels) else "Among the values that the model takes the image"
             self.notes.append(f"{where} holds one value only: everything is background.")
             return self._result("done", None)
-        layout = lay_out(prepared.way, self.card, self.parameters.window, pad=tiling.halo is None)
-        data = layout.padded_input(self._seen(prepared, preprocessing, earlier))
-        del prepared, earlier
+        layout = self._layout(prepared.way, tiling)
+        seen = self._seen(prepared, preprocessing, earlier)
+        data = layout.padded_input(clicks.with_channel(seen, prepared.way, self.points, self.card))
+        del prepared, earlier, seen
         passes.precision = choose_precision(self.parameters.precision, device, self._probe(data, layout))
         begun = _SHARE if self.first_stage else 0.0
         sweep = Sweep(
@@ -285,13 +288,13 @@ class Job:
     def _forecast(self, preprocessing: Preprocessing, tiling: Tiling) -> MemoryForecast:
         """From sizes alone; the crop is not known yet, so without one."""
         way = uncropped(self.seen.shape[1:], self.seen_spacing, preprocessing)
-        layout = lay_out(way, self.card, self.parameters.window, pad=tiling.halo is None)
+        layout = self._layout(way, tiling)
         groups = lay_windows(layout, layout.patch, tiling)
         return foresee(
             layout,
             groups,
             self.parameters,
-            channels=len(self.channels),
+            channels=len(self.channels) + (self.card.click is not None),
             classes=self.classes.count,
             extras=self.classes.extras,
             label_bytes=self.classes.dtype.itemsize,
@@ -299,6 +302,13 @@ class Job:
             shape=self.shape,
             stage=len(self.card.stage_values),
         )
+
+    def _layout(self, way: Way, tiling: Tiling) -> Layout:
+        """Windows of the size asked for; one of the whole image for a network that begins at a click."""
+        whole = self.card.click is not None
+        window = way.resampled[-self.card.ndim :] if whole else self.parameters.window
+        pad = tiling.halo is None and not self.passes.networks[0].replicates
+        return lay_out(way, self.card, window, pad=pad)
 
     def _probe(self, data: torch.Tensor, layout: Layout) -> Callable[[torch.dtype], object]:
         def one(kind: torch.dtype) -> object:
@@ -371,7 +381,10 @@ class Job:
             task=TASK,
             status=status,
             parameters=self.parameters.model_dump(mode="json"),
-            inputs={"models": [_named(model) for model in self.models]},
+            inputs={
+                "models": [_named(model) for model in self.models],
+                **({"points": [list(point) for point in self.points]} if self.points else {}),
+            },
             source=Source(
                 content_hash=content_hash(self.image),
                 shape=self.image.shape,

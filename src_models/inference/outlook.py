@@ -77,9 +77,9 @@ def outlook(
     with torch.device("meta"):
         network = from_config(card.network)
     tiling = _tiling(network, wanted)
-    layout = lay_out(
-        uncropped(size, steps, preprocessing_for(card, len(size))), card, wanted.window, pad=tiling.halo is None
-    )
+    way = uncropped(size, steps, preprocessing_for(card, len(size)))
+    window = wanted.window if card.click is None else way.resampled[-card.ndim :]
+    layout = lay_out(way, card, window, pad=tiling.halo is None and not network.replicates)
     groups = lay_windows(layout, layout.patch, tiling)
     every = [window for group in groups for window in group]
     largest = max(every, key=lambda window: math.prod(part.stop - part.start for part in window.read))
@@ -90,7 +90,7 @@ def outlook(
         layout,
         groups,
         wanted,
-        channels=len(card.preprocessing.channels),
+        channels=network.in_channels,
         classes=classes.count,
         extras=int(wanted.disagreement) + (_attention_maps(network, sides) if wanted.attention else 0),
         label_bytes=classes.dtype.itemsize,

@@ -27,6 +27,7 @@ def predict(
     unit: str = "mm",
     value_unit: str = "",
     stored_order: StoredOrder | None = None,
+    points: Sequence[Sequence[float]] = (),
     interrupt: Callable[[], bool] | None = None,
 ) -> Generator[PredictionProgress, None, Prediction]:
     """Apply trained networks to one image.
@@ -50,6 +51,9 @@ def predict(
         That of the `Volume` the image is of, where the sides of the patient are known: models of nnU-Net were mostly
         trained on images as they lie in their files (`ModelCard.orientation`) and are shown this one so. Results lie on
         the image as given.
+    points : sequence of sequence of float
+        Clicks inside the structure, for a model that begins at one: mm from the centre of the first voxel, axes in
+        array order. A 2D network on a volume finds the structure in the slices that are clicked.
     interrupt : callable, optional
         Asked between the layers of a window, from the thread that runs it; the prediction ends with what is finished
         where it says yes.
@@ -73,9 +77,12 @@ def predict(
     folds = (models,) if isinstance(models, Model) else tuple(models)
     wanted, groups = parameters or PredictionParameters(), grouped(folds)
     if len(groups) > 1:
-        together = EnsembleJob(groups, np.asarray(image), tuple(spacing), wanted, unit, value_unit, stored_order)
+        together = EnsembleJob(
+            groups, np.asarray(image), tuple(spacing), wanted, unit, value_unit, stored_order, points
+        )
         return (yield from together.run(interrupt))
-    return (yield from Job(folds, image, tuple(spacing), wanted, unit, value_unit, stored_order).run(interrupt))
+    job = Job(folds, image, tuple(spacing), wanted, unit, value_unit, stored_order, points)
+    return (yield from job.run(interrupt))
 
 
 def predict_series(

@@ -25,6 +25,7 @@ NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "fcn32s": ("fcn", "FCN", {"skips": 0}),
     "fcn16s": ("fcn", "FCN", {"skips": 1}),
     "fcn8s": ("fcn", "FCN", {"skips": 2}),
+    "lsn": ("lsn", "LevelSetNetwork", {}),
 }
 """Name: file, class, and the options that make the name."""
 

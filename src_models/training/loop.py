@@ -27,7 +27,7 @@ from src_models.training.case import Case, DataSet
 from src_models.training.devices import Precision, open_devices
 from src_models.training.first_stage import FirstStage, check_channels, open_first_stage
 from src_models.training.folds import Fold, everything
-from src_models.training.label_targets import Targets
+from src_models.training.label_targets import Targets, click_of
 from src_models.training.loader import Batch, batches
 from src_models.training.mirroring import mirror_axes
 from src_models.training.outcome import TrainingResult, finish_training
@@ -170,7 +170,8 @@ def train(
     stage = _first_stage(plan, chosen, settings, (*sides[0], *sides[1]))
     network = _network(chosen, seed, settings)
     aux_unused = not plan.deep_supervision and bool(getattr(network.options, "deep_supervision", False))
-    devices = open_devices(settings.device, settings.precision, unused_parts=aux_unused)
+    precision = "fp32" if network.full_precision else settings.precision
+    devices = open_devices(settings.device, precision, unused_parts=aux_unused)
     with ExitStack() as stack:
         if devices.rank == 0:
             stack.enter_context(taken(out, resume=settings.resume))
@@ -299,7 +300,8 @@ def sampler_of(
     stream: Stream = "validation" if validation else "training"
     size, count = configuration.patch, configuration.batch
     in_turn = plan.sampling == "in_turn" and not validation
-    return Sampler(cases, size, count, seed, plan.foreground, augmenter, stream, in_turn)
+    click, clicked = click_of(plan, configuration)
+    return Sampler(cases, size, count, seed, plan.foreground, augmenter, stream, in_turn, click, clicked)
 
 
 @dataclass(eq=False)

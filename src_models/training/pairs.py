@@ -90,7 +90,8 @@ def predicted(
         nan="fill" if case.nan == "fill" else "refuse",
     )
     unit = "mm" if volume.grid.spacing_known else "px"
-    work = predict(models, volume.array, volume.grid.spacing, parameters, unit=unit)
+    points = _clicks(case, models, volume.grid.spacing)
+    work = predict(models, volume.array, volume.grid.spacing, parameters, unit=unit, points=points)
     while True:
         try:
             step = next(work)
@@ -98,6 +99,15 @@ def predicted(
             made: Prediction = end.value
             return made
         yield Progress(phase="select", message=f"Case {case.id}: {step.message}")
+
+
+def _clicks(case: Case, models: Sequence[Model], spacing: Sequence[float]) -> Sequence[Sequence[float]]:
+    """Where a person would click, for models that begin at a click: the innermost places of the reference."""
+    click = next((model.card.click for model in models if model.card.click is not None), None)
+    if click is None:
+        return ()
+    values = [label.value for label in models[0].card.labels if label.value != 0]
+    return click.places(np.isin(case.segmentation().labels, values), spacing)
 
 
 def _score(plan: TrainingPlan, score: CaseScore, mean: NDArray[np.float32], target: torch.Tensor) -> CaseScore:

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.preprocessing.click import Click
 from src_models.preprocessing.prepare import Way
 from src_models.training.augmentation import Augmenter
 from src_models.training.case import Case
@@ -129,6 +130,11 @@ class Sampler:
         Training and validation draw different samples.
     in_turn : bool
         Every case once before any comes again, in an order of its own each time, in place of drawing with replacement.
+    click : Click or None
+        For a network that begins at one: its channel is made from the labels, anywhere deep inside in training and at
+        the innermost place in validation.
+    clicked : sequence of int
+        Label values of the structure that is clicked.
     """
 
     cases: Sequence[PreparedCase]
@@ -139,6 +145,8 @@ class Sampler:
     augmenter: Augmenter | None = None
     stream: Stream = "training"
     in_turn: bool = False
+    click: Click | None = None
+    clicked: Sequence[int] = ()
 
     def sample(self, k: int) -> Sample:
         """Sample k, the same every time."""
@@ -154,11 +162,15 @@ class Sampler:
             centre = None if centre is None else centre[1:]
         low = self._corner(labels.shape, centre, rng)
         if self.augmenter is not None:
-            return Sample(*self.augmenter(image, labels, low, self.patch, rng, stage), case.id)
-        x, y = cut(image, labels, low, self.patch)
-        if stage is not None:
-            _, earlier = cut(image[:0], stage.labels, low, self.patch)
-            x = np.concatenate([x, stage.channels(earlier)])
+            x, y = self.augmenter(image, labels, low, self.patch, rng, stage)
+        else:
+            x, y = cut(image, labels, low, self.patch)
+            if stage is not None:
+                _, earlier = cut(image[:0], stage.labels, low, self.patch)
+                x = np.concatenate([x, stage.channels(earlier)])
+        if self.click is not None:
+            inside = np.isin(y, list(self.clicked))
+            x = self.click.marked(x, inside, rng if self.stream == "training" else None)
         return Sample(x, y, case.id)
 
     def _case(self, k: int, rng: np.random.Generator) -> int:

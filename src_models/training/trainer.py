@@ -204,6 +204,7 @@ class Trainer:
             row |= {"dice": mean, "ema": place.ema}
             names = self.class_names()
             row |= {f"dice_{name}": value for name, value in zip(names, dice, strict=True)}
+        row |= {name: round(value, 6) for name, value in self.network.watched().items()}
         place.history.append(row | {"seconds": round(seconds, 3)})
         place.loss_sum, place.loss_count = 0.0, 0
         return place.history[-1]

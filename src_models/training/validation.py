@@ -14,6 +14,7 @@ from torch import Tensor
 
 from src_models.inference.windows import gaussian, positions
 from src_models.networks.network import Network
+from src_models.preprocessing.click import Click
 from src_models.preprocessing.prepare import logits_back, restore
 from src_models.progress import Progress
 from src_models.training.label_targets import Targets
@@ -85,6 +86,8 @@ class Validation:
         Case to patient.
     order_logits : int
         Of the interpolation on the way back.
+    click, clicked
+        See `Sampler`; every image is clicked at its innermost place, and seen as a whole.
     """
 
     patch: tuple[int, ...]
@@ -92,10 +95,18 @@ class Validation:
     names: tuple[str, ...]
     groups: Mapping[str, str]
     order_logits: int = 1
+    click: Click | None = None
+    clicked: Sequence[int] = ()
 
     def score(self, network: Network, case: PreparedCase, device: torch.device) -> CaseScore:
         """The score of one case, on the grid of its image."""
-        logits: Any = predict_logits(network, case.network_input, self.patch, device)
+        image, patch = case.network_input, self.patch
+        if self.click is not None:
+            image = self.click.marked(image, np.isin(case.labels, list(self.clicked)))
+            patch = image.shape[-len(patch) :]
+        elif network.replicates:
+            patch = tuple(min(n, p) for n, p in zip(image.shape[-len(patch) :], patch, strict=True))
+        logits: Any = predict_logits(network, image, patch, device)
         labels: NDArray[np.integer] = case.labels
         head = self.targets.head
         if case.way is None or case.source is None:

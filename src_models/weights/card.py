@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from src_models.preprocessing.click import Click
 from src_models.preprocessing.parameters import Preprocessing
 from src_models.record import RESEARCH_USE
 
@@ -102,6 +103,11 @@ class ModelCard(BaseModel):
     first_stage: tuple[StageModel, ...] = ()
     sha256: str = ""
     size_bytes: int = 0
+
+    @property
+    def click(self) -> Click | None:
+        """How the model takes a click: its network has one channel more than `preprocessing`. None for most models."""
+        return Click.of(self.network)
 
     def for_unit(self, unit: str) -> ModelCard:
         """The card for images whose spacing is in ``"mm"`` or ``"px"``; see `Preprocessing.for_unit`."""

@@ -335,6 +335,7 @@ TINY = {
     "fcn16s": {"width": 2, "fc_width": 4},
     "fcn8s": {"width": 2, "fc_width": 4},
     "unet-paper": None,
+    "lsn": {"steps": [2, 1], "stem_width": 2, "stem_layers": 2},
 }
 
 
