@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,12 @@ from src_models.errors import InputError
 from src_models.kernels import rows
 from src_models.kernels.dictionary import DEAD, INDETERMINATE, Dictionary, dictionary, orientations
 from src_models.kernels.parameters import Preset
-from src_models.kernels.spectra import even_and_odd, frequencies
+from src_models.kernels.spectra import Frequencies, even_and_odd, frequencies
 
 THRESHOLD = 0.10
 CHUNK = 256
-"""Kernels at a time: their magnitudes on 64 x 64 points take 2 MB, which the caches hold."""
+CHUNK_VALUES = 2**19
+"""Kernels at a time, and magnitudes of them: 2 MB, which the caches hold."""
 POSITIONS = 65
 _MOST_THREADS = 8
 
@@ -108,7 +108,7 @@ def label_kernels(
     size, grid = checked(array, shape)
     known = dictionary(preset, size) if isinstance(preset, str) else preset
     flat = array.reshape(len(array), -1)
-    found, _ = spectral_distances(flat, size, grid, known, threads=threads)
+    found = spectral_distances(flat, size, grid, known, threads=threads)
     return decide(found, known, threshold, dead=np.abs(flat).max(axis=1, initial=0) == 0)
 
 
@@ -154,15 +154,9 @@ def decide(found: Floats, known: Dictionary, threshold: float, dead: NDArray[np.
 
 
 def spectral_distances(
-    flat: NDArray[Any],
-    size: tuple[int, ...],
-    grid: tuple[int, ...],
-    known: Dictionary,
-    *,
-    threads: int | None = 1,
-    sample: NDArray[np.intp] | None = None,
-) -> tuple[Floats, Floats]:
-    """Distances of kernels in rows to every label, and the spectra of a sample of them.
+    flat: NDArray[Any], size: tuple[int, ...], grid: tuple[int, ...], known: Dictionary, *, threads: int | None = 1
+) -> Floats:
+    """Distances of kernels in rows to every label, (N, labels), float32.
 
     Parameters
     ----------
@@ -174,50 +168,51 @@ def spectral_distances(
         The labels.
     threads : int, optional
         None means one per core.
-    sample : ndarray of int, optional
-        Rows whose spectra are given back.
-
-    Returns
-    -------
-    (distances, curves) : ndarray of shape (N, labels), (sample, 65)
-        float32.
     """
     table, references, owners = _tables(size, grid, known)
     out = np.empty((len(flat), len(known.labels)), np.float32)
-    taken = np.zeros(0, np.intp) if sample is None else sample
-    bands = np.empty((len(taken), POSITIONS), np.float32)
-    places = np.linspace(0, table.count - 1, POSITIONS).round().astype(np.int64)
-    cosines, sines = table.cosines.astype(np.float32), table.sines.astype(np.float32)
 
-    def chunk(rows_of: NDArray[Any], target: Floats | None, band: Floats | None) -> None:
-        even, odd = (part.astype(np.float32) for part in even_and_odd(_scaled(rows_of)))
-        values = np.empty((len(even), cosines.shape[1]), np.float32)
-        rows.magnitudes(even, odd, cosines, sines, values, np.empty(cosines.shape[1], np.float32))
-        twice = values.shape[1] - table.singles
-        values[:, :twice].sort(axis=1)
-        values[:, twice:].sort(axis=1)
-        full = np.empty(table.count, np.float32)
-        if target is not None:
-            largest = np.empty(len(even), np.float32)
-            rows.distances(values, table.singles, references, owners, target, largest, full)
-        if band is not None:
-            rows.curves(values, table.singles, places, band, full)
+    def fill(part: slice) -> None:
+        values = _magnitudes(flat[part], table)
+        largest, full = np.empty(len(values), np.float32), np.empty(table.count, np.float32)
+        rows.distances(values, table.singles, references, owners, out[part], largest, full)
 
+    parts = _parts(len(flat), table)
     workers = worker_count(threads)
-    with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
-        waiting: list[Future[None]] = []
-        for start in range(0, len(flat), CHUNK):
-            part = slice(start, start + CHUNK)
-            if pool is None:
-                chunk(flat[part], out[part], None)
-            else:
-                waiting.append(pool.submit(chunk, flat[part], out[part], None))
-        for start in range(0, len(taken), CHUNK):
-            part = slice(start, start + CHUNK)
-            chunk(flat[taken[part]], None, bands[part])
-        for job in waiting:
-            job.result()
-    return out, bands
+    if workers > 1 and len(parts) > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(fill, parts))
+    else:
+        for part in parts:
+            fill(part)
+    return out
+
+
+def spectral_curves(flat: NDArray[Any], size: tuple[int, ...], grid: tuple[int, ...], known: Dictionary) -> Floats:
+    """Normalised spectra of kernels in rows at 65 places from the largest value to the smallest, (N, 65)."""
+    table, _, _ = _tables(size, grid, known)
+    out = np.empty((len(flat), POSITIONS), np.float32)
+    places = np.linspace(0, table.count - 1, POSITIONS).round().astype(np.int64)
+    full = np.empty(table.count, np.float32)
+    for part in _parts(len(flat), table):
+        rows.curves(_magnitudes(flat[part], table), table.singles, places, out[part], full)
+    return out
+
+
+def _parts(count: int, table: Frequencies) -> list[slice]:
+    step = max(1, min(CHUNK, CHUNK_VALUES // table.cosines.shape[1]))
+    return [slice(start, start + step) for start in range(0, count, step)]
+
+
+def _magnitudes(part: NDArray[Any], table: Frequencies) -> Floats:
+    """|K^| of some kernels, those that count twice and those that count once both rising."""
+    even, odd = (half.astype(np.float32) for half in even_and_odd(_scaled(part)))
+    values = np.empty((len(even), table.cosines.shape[1]), np.float32)
+    rows.magnitudes(even, odd, *table.single_precision, values, np.empty(values.shape[1], np.float32))
+    twice = values.shape[1] - table.singles
+    values[:, :twice].sort(axis=1)
+    values[:, twice:].sort(axis=1)
+    return values
 
 
 def worker_count(threads: int | None) -> int:
@@ -232,19 +227,20 @@ def _scaled(part: NDArray[Any]) -> NDArray[np.float64]:
     return np.divide(wide, largest, out=np.zeros_like(wide), where=largest > 0)
 
 
-_KEPT: dict[tuple[Any, ...], Any] = {}
+_KEPT: dict[tuple[Any, ...], tuple[Frequencies, Floats, NDArray[np.int64], Dictionary]] = {}
 
 
-def _tables(size: tuple[int, ...], grid: tuple[int, ...], known: Dictionary) -> Any:
+def _tables(
+    size: tuple[int, ...], grid: tuple[int, ...], known: Dictionary
+) -> tuple[Frequencies, Floats, NDArray[np.int64]]:
     key = (size, grid, id(known))
     if key not in _KEPT:
         spectra, owners = known.spectra(grid)
         references = np.ascontiguousarray(spectra[:, ::-1]).astype(np.float32)
         # the dictionary is kept with its tables: its id then stays its own
         _KEPT[key] = (frequencies(size, grid), references, owners.astype(np.int64), known)
-        while len(_KEPT) > 32:
-            _KEPT.pop(next(iter(_KEPT)))
-    return _KEPT[key][:3]
+    table, references, owners, _ = _KEPT[key]
+    return table, references, owners
 
 
 def confusions(

@@ -91,12 +91,6 @@ def _leading_sign(rows: Floats) -> Floats:
     return np.where(sign == 0, 1.0, sign)
 
 
-def dead_rows(flat: NDArray[Any]) -> NDArray[np.bool_]:
-    """Kernels of zeros, or with less than a millionth of the largest norm of the layer."""
-    norm = row_norms(flat)
-    return np.asarray(norm <= 1e-6 * norm.max(initial=0))
-
-
 def row_norms(flat: NDArray[Any]) -> Floats:
     """Of kernels in rows, without overflow of half or single precision."""
     found = np.empty(len(flat))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from typing import Any, Literal
 
@@ -46,7 +46,12 @@ class Frequencies:
     @property
     def count(self) -> int:
         """Of all values, with those that count twice."""
-        return 2 * self.cosines.shape[1] - self.singles
+        return 2 * int(self.cosines.shape[1]) - self.singles
+
+    @cached_property
+    def single_precision(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both tables as float32."""
+        return self.cosines.astype(np.float32), self.sines.astype(np.float32)
 
 
 def singular_values(kernel: NDArray[Any], shape: Sequence[int], boundary: Boundary = "periodic") -> NDArray[np.float64]:
