@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src_models.cli import options, outputs, report
+from src_models.cli import kernel_effects, options, outputs, report
 from src_models.cli.driving import interrupts
 from src_models.errors import SaveError
 from src_models.kernels.parameters import KernelAnalysisParameters
@@ -22,6 +22,7 @@ examples:
   lsnet kernels checkpoint_final.pth --preset paper-11 --null uniform --out kernels
   lsnet kernels nnunet_model_folder --fold 0 --out kernels
   lsnet kernels after.safetensors --compare before.safetensors --out kernels
+  lsnet kernels NAME --knock-out labels --data FOLDER --groups '(p[0-9]+)_' --patients unseen.txt --out kernels
 
 Written are kernels.csv and kernels.parquet (one row a kernel), kernels.json (the summary of each layer), the figures as
 PNG, and kernels.html, which explains them. Figures and Parquet need pip install napari-lsnet[kernels]."""
@@ -41,13 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="Where to; made where it is missing.")
     parser.add_argument("--fold", metavar="N", default="", help="Of a model with several. Default: the first.")
-    parser.add_argument(
-        "--compare", metavar="MODEL", help="Another state of the same network: how each kernel changed."
-    )
+    parser.add_argument("--compare", metavar="MODEL", help="An earlier state of this network: how kernels changed.")
     parser.add_argument("--svg", action="store_true", help="Also write the figures as SVG.")
     parser.add_argument("--no-figures", action="store_true", help="Write the table and the summary alone.")
     parser.add_argument("--overwrite", action="store_true", help="Replace results of earlier runs. Models never are.")
     options.add_model(parser, KernelAnalysisParameters, _TITLES)
+    kernel_effects.add_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     values = options.given(arguments, KernelAnalysisParameters)
     # a report is made once: its chance may take the time
     chosen = options.build(KernelAnalysisParameters, {"null_draws": REPORT_DRAWS} | values)
+    kernel_effects.check(arguments)
     writers = _writers()
     folder = _folder(arguments, [name for name, _ in writers])
     found = _analysed(arguments.model, chosen, arguments)
@@ -70,6 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
         changed = compare(other, found)
         contents["changes.csv"] = comparison_csv(changed)
         extra.append(comparison_section(changed))
+    if arguments.knock_out and found.complete:
+        from src_models.kernels.knockout import effects_csv, effects_section
+
+        effects = kernel_effects.effects(arguments.model, found, arguments)
+        contents["effects.csv"] = effects_csv(effects)
+        extra.append(effects_section(effects, arguments.metric))
     contents |= _pictures(found, arguments, extra)
     for name, content in contents.items():
         outputs.write_whole(folder / name, content)

@@ -175,19 +175,8 @@ def comparison_csv(found: Comparison) -> bytes:
             [f"{value:.6g}" if np.isfinite(value) else "" for value in column.tolist()]
             for column in (change.relative, change.turn, change.scale, change.dc)
         ]
-        writer.writerows(
-            zip(
-                [layer.name] * layer.count,
-                outs.tolist(),
-                ins.tolist(),
-                *numbers,
-                change.start_order.tolist(),
-                change.order.tolist(),
-                old.tolist(),
-                new.tolist(),
-                strict=True,
-            )  # fmt: skip
-        )
+        words = (change.start_order.tolist(), change.order.tolist(), old.tolist(), new.tolist())
+        writer.writerows(zip([layer.name] * layer.count, outs.tolist(), ins.tolist(), *numbers, *words, strict=True))
     return target.getvalue().encode()
 
 
@@ -205,8 +194,8 @@ def comparison_section(found: Comparison) -> str:
             f"<td>{np.mean(change.order != change.start_order):.3f}</td><td>{np.mean(old != new):.3f}</td></tr>"
         )
     text = (
-        "Each kernel is compared with its state in the other model: how far it moved in units of its own length, and how "
-        "far it turned. A kernel that only grew has a turn of 0."
+        "Each kernel is compared with its state in the other model: how far it moved in units of its own length, and "
+        "how far it turned. A kernel that only grew has a turn of 0."
     )
     title = f"<h2>Change from {escape(found.before)} to {escape(found.after)}</h2><p>{text}</p>"
     return f"{title}<table>{head}{''.join(rows)}</table>"

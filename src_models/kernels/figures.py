@@ -102,8 +102,8 @@ def _components_panel(report: KernelReport, each: LayerReport, ax: Axes) -> None
     ax.scatter(-fit.known_points[first, 1], fit.known_points[first, 0], s=16, marker="s", c=KNOWN, zorder=3)
     for k in first:
         text = f"{fit.known[k]} {fit.known_relative[k]:.2f}"
-        ax.annotate(text, (-fit.known_points[k, 1], fit.known_points[k, 0]), fontsize=4.5, xytext=(2, 2),
-                    textcoords="offset points")  # fmt: skip
+        place = (-fit.known_points[k, 1], fit.known_points[k, 0])
+        ax.annotate(text, place, fontsize=4.5, xytext=(2, 2), textcoords="offset points")
     ax.set_title(f"{each.layer.index + 1}: {_short(each.layer.name)}", fontsize=7)
     ax.set_xlabel(f"-PC 2 ({fit.explained[1]:.0%})", fontsize=6)
     ax.set_ylabel(f"PC 1 ({fit.explained[0]:.0%})", fontsize=6)

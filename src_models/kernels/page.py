@@ -15,16 +15,16 @@ from src_models.kernels.result import KernelReport, LayerReport, Share
 EXPLAINED = {
     "components": (
         "The form of the paper's Figure 2",
-        "Each dot is a kernel of the layer, placed by the two directions in which its kernels vary most, and coloured by "
-        "its cluster; the share of the variance stands in the axes. Red squares are known kernels sent through the same "
-        "transform, with the share of their distance that the plane does not show: near 1 means that the square only "
-        "looks as if it lay among the dots.",
+        "Each dot is a kernel of the layer, placed by the two directions in which its kernels vary most, and coloured "
+        "by its cluster; the share of the variance stands in the axes. Red squares are known kernels sent through the "
+        "same transform, with the share of their distance that the plane does not show: near 1 means that the square "
+        "only looks as if it lay among the dots.",
     ),
     "labels": (
         "Labels, beside chance",
         "The wide bar shows how many kernels of a layer have a spectrum nearest to each known kernel and within the "
-        "threshold. The pale bar beside it shows what random kernels get under the same rule: only a difference between "
-        "the two says something about the network.",
+        "threshold. The pale bar beside it shows what random kernels get under the same rule: only a difference "
+        "between the two says something about the network.",
     ),
     "spectra": (
         "Spectra",
@@ -40,8 +40,8 @@ EXPLAINED = {
     ),
     "energy": (
         "Energy by degree",
-        "The squared entries of each kernel are split by polynomial degree: 0 is averaging, 1 slopes, 2 curvature. Above "
-        "the dotted line a layer has more of a degree than random kernels have, below it less.",
+        "The squared entries of each kernel are split by polynomial degree: 0 is averaging, 1 slopes, 2 curvature. "
+        "Above the dotted line a layer has more of a degree than random kernels have, below it less.",
     ),
 }
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
@@ -93,9 +93,9 @@ def _opening(report: KernelReport) -> str:
     dead = sum(each.dead for each in report.layers)
     partly = "" if report.complete else " The analysis was stopped before its end."
     return (
-        f"{len(report.table)} kernels in {len(report.layers)} layers, {dead} of them dead, compared with the known kernels "
-        f"of {chosen.preset} at a threshold of {chosen.threshold:g} and with {chosen.null_draws} random kernels "
-        f"({chosen.null}).{partly}"
+        f"{len(report.table)} kernels in {len(report.layers)} layers, {dead} of them dead, compared with the known "
+        f"kernels of {chosen.preset} at a threshold of {chosen.threshold:g} and with {chosen.null_draws} random "
+        f"kernels ({chosen.null}).{partly}"
     )
 
 
