@@ -37,7 +37,6 @@ from src_models.weights.store import load  # noqa: E402
 
 PAGE = ROOT / "docs" / "kernel_knockout.md"
 MODEL = "unet-liver-2d"
-RARE = ("mean", "gaussian")
 
 
 class Kept:
@@ -128,12 +127,13 @@ def main() -> None:
         "",
         "Written by `python benchmarks/kernel_knockout.py`; do not edit.",
         "",
-        f"Kernels of `{MODEL}`, {len(report.table)} in all, labelled by `paper-6` at 0.10. Each row takes all kernels of",
-        "one label away, and, beside it, as many kernels drawn at random: equal numbers in each layer, matched by norm.",
-        f"Dice of {patients} patients that the network has not seen, {len(cases)} slices; it is {before:.4f} with all kernels.",
-        f"In square brackets: 95 % interval over patients, paired. In round ones: the middle 95 % of {chosen.controls} random",
-        "selections. `beyond random` is the change minus that of random kernels: negative where a label matters more than",
-        "its number. `times chance`: how often the label occurs, over how often it does among Gaussian kernels.",
+        f"Kernels of `{MODEL}`, {len(report.table)} in all, labelled by `paper-6` at 0.10. Each row takes all kernels",
+        "of one label away, and, beside it, as many kernels drawn at random: equal numbers in each layer, matched by",
+        f"norm. Dice of {patients} patients that the network has not seen, {len(cases)} slices; with all kernels it is",
+        f"{before:.4f}. In square brackets: 95 % interval over patients, paired. In round ones: the middle 95 % of",
+        f"{chosen.controls} random selections. `beyond random` is the change minus that of random kernels: negative",
+        "where a label matters more than its number. `times chance`: how often the label occurs, over how often it",
+        "does among Gaussian kernels.",
         "",
         *table(effects, report),
         "",

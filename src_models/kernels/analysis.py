@@ -86,7 +86,7 @@ def analyse(
     chosen = (parameters or KernelAnalysisParameters()).resolved()
     opened = open_source(source, fold=fold)
     collected = _collect(opened, chosen)
-    job = Job(opened, collected, chosen, cache)
+    job = Job(opened, collected, chosen, cache, fold)
     return (yield from job.run())
 
 
@@ -106,14 +106,17 @@ class Job:
 
     Attributes
     ----------
-    source, collected, chosen, cache
+    source, collected, chosen, cache, fold
         As `analyse` has them.
+    reports, notes, done
+        Layers that are finished, what was noticed, and kernels that are measured.
     """
 
     source: Source
     collected: Collected
     chosen: KernelAnalysisParameters
     cache: Path | None
+    fold: str
     reports: list[LayerReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     done: int = 0
@@ -289,17 +292,19 @@ class Job:
         rows = reports[-1].rows.stop if reports else 0
         grids = {each.grid: self.known[each.layer.size] for each in reports}
         table = self.table.table(rows)
-        result = {
+        result: dict[str, Any] = {
             "kernels": rows,
             "dead": sum(each.dead for each in reports),
             "layers": len(reports),
             "skipped": len(self.collected.skipped),
         }
+        if complete:
+            result["table_hash"] = table.content_hash()
         record = Record(
             task="kernels",
             status="done" if complete else "partial",
             parameters=self.chosen.model_dump(mode="json"),
-            inputs={"model": self.source.name, "weights_sha256": self.source.content_hash},
+            inputs={"model": self.source.name, "weights_sha256": self.source.content_hash, "fold": self.fold},
             result=result,
             versions=versions("torch", "scipy", "numba"),
             threads=worker_count(self.chosen.threads),
