@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from src_models.errors import InputError
 from src_models.kernels.clusters import cluster
 from src_models.kernels.collect import Collected, collect_module, collect_state
 from src_models.kernels.dictionary import Dictionary, dictionary
@@ -84,10 +85,15 @@ def analyse(
         One sentence each: nothing to analyse, weights that are not finite, a file that would run a program.
     """
     chosen = (parameters or KernelAnalysisParameters()).resolved()
+    yield AnalysisProgress(phase="read", fraction=0.0, message="reading the network", result=_nothing)
     opened = open_source(source, fold=fold)
     collected = _collect(opened, chosen)
     job = Job(opened, collected, chosen, cache, fold)
     return (yield from job.run())
+
+
+def _nothing() -> KernelReport:
+    raise InputError("kernels-early", "No layer is finished yet", "the network is being read", "Let it run longer.")
 
 
 def _collect(opened: Source, chosen: KernelAnalysisParameters) -> Collected:
