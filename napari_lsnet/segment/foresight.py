@@ -56,7 +56,7 @@ def costs_of(
     from src_models.inference.outlook import outlook
 
     shape, spacing = space_seen(choice.card, order, volume, region)
-    found = outlook(choice.card, shape, spacing, parameters, folds=len(choice.paths))
+    found = outlook(choice.card, shape, spacing, parameters, folds=len(choice.paths), unit=volume.unit)
     times = [part for part, role in zip(region, volume.roles, strict=True) if role == "t" and isinstance(part, slice)]
     frames = times[0].stop - times[0].start if times else 1
     return Costs(found, frames, parameters.device)

@@ -164,7 +164,8 @@ def peer(arguments: argparse.Namespace, parameters: PredictionParameters) -> Ite
     """
     from src_models.inference.nnunet import NNUNetProcess, NNUNetSettings
     from src_models.weights.checkpoints import read_checkpoint
-    from src_models.weights.importers import folder_with, folds_of
+    from src_models.weights.importers import folder_with
+    from src_models.weights.nnunet_folder import folds_of
     from src_models.weights.nnunet_plans import labels_from, read_json, seen_by_reader
 
     _check(arguments, parameters)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from src_models.cli import inputs, predict_case, report
 from src_models.cli.predict_nnunet import BACKEND
 from src_models.errors import FileError, InputError
@@ -40,8 +38,10 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
         )
     try:
         parameters = PredictionParameters(**record.parameters)
-        hashes = [str(model["sha256"]) for model in record.inputs["models"]]
-    except (KeyError, TypeError, ValidationError) as error:
+        hashes = [(str(one["sha256"]), tuple(map(str, one.get("first_stage", ())))) for one in record.inputs["models"]]
+        stated = record.inputs.get("stated_spacing")
+        spacing = None if stated is None else tuple(float(h) for h in stated)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         name = arguments.record.name
         raise FileError(
             "record-incomplete", f"{name} lacks something that a replay needs", "", "Use a whole one."
@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
         parameters=parameters,
         reading=inputs.read_options(arguments),
         overwrite=arguments.overwrite,
+        spacing=spacing,
     )
     case = predict_case.Case(files[0].name, tuple(files), out)
     if arguments.out is not None:
@@ -102,9 +103,9 @@ def _weights(record: Record, path: Path) -> str:
     return str(beside) if beside.exists() else named
 
 
-def _same_models(found: Sequence[Model], hashes: Sequence[str]) -> list[Model]:
-    """The folds of the record, by their content."""
-    by_hash = {model.card.sha256: model for model in found}
+def _same_models(found: Sequence[Model], hashes: Sequence[tuple[str, tuple[str, ...]]]) -> list[Model]:
+    """The folds of the record, by their content and that of their first stages."""
+    by_hash = {(one.card.sha256, tuple(stage.card.sha256 for stage in one.first_stage)): one for one in found}
     if any(one not in by_hash for one in hashes):
         raise InputError(
             "record-model",

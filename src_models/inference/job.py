@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from src_models.errors import InputError
 from src_models.geometry import StoredOrder, check_spacing
 from src_models.inference import finishing
+from src_models.inference.cascade import NAME, FirstStageRun, check_stages, stage_parameters
 from src_models.inference.checks import as_channels, warnings_for
 from src_models.inference.export import Classes, Export, Targets
 from src_models.inference.memory import MemoryForecast, check_limit, foresee
@@ -25,8 +26,9 @@ from src_models.inference.prepared import Layout, lay_out, preprocessing_for, un
 from src_models.inference.sweep import Sweep
 from src_models.inference.tiling import Tiling, forecast_window, lay_windows, mirrored_axes, tiling_for
 from src_models.preprocessing.checks import NanRule, constant
+from src_models.preprocessing.one_hot import with_first_stage
 from src_models.preprocessing.parameters import Preprocessing
-from src_models.preprocessing.prepare import prepare
+from src_models.preprocessing.prepare import Prepared, prepare
 from src_models.record import Record, Source, content_hash, versions
 from src_models.weights.model import Model
 
@@ -35,6 +37,8 @@ TASK = "predict"
 NAN_RULES: dict[str, NanRule] = {"refuse": "error", "fill": "fill"}
 BODY_HU = -500.0
 """Below it is air, for ``skip="body"``."""
+_SHARE = 0.5
+# Of a cascade's progress: what the first stage takes.
 
 
 @dataclass(eq=False)
@@ -70,6 +74,8 @@ class Job:
             raise InputError("models-none", "No model was given", "", "Choose one.")
         self.models, self.card, self.parameters = models, models[0].card.for_unit(unit), parameters
         self.spatial = len(spacing)
+        self.unit, self.value_unit, self.stored_order = unit, value_unit, stored_order
+        self.first_stage = check_stages(models)
         image = np.asarray(image)
         check_spacing(spacing, self.spatial)
         self.image = image
@@ -105,6 +111,9 @@ class Job:
         tiling, said = tiling_for(self.parameters, passes, self.card.ndim)
         self.notes += said
         forecast = self._forecast(preprocessing, tiling)
+        before = self._before(interrupt) if self.first_stage else None
+        if before is not None:
+            forecast = before.added_to(forecast)
         check_limit(forecast, self.parameters.max_memory)
         self.peak = forecast.peak
         self.arrays = self._made()
@@ -115,6 +124,9 @@ class Job:
             notes=tuple(self.notes),
             values={"peak_memory_gb": forecast.peak / 1e9},
         )
+        earlier = None if before is None else (yield from self._earlier(before))
+        if earlier is not None and not earlier.complete:
+            return self._result("partial", None)
         prepared = prepare(self.seen, self.seen_spacing, preprocessing, nan=NAN_RULES[self.parameters.nan])
         self.notes += prepared.notes
         if constant(prepared.array):
@@ -122,9 +134,10 @@ class Job:
             self.notes.append(f"{where} holds one value only: everything is background.")
             return self._result("done", None)
         layout = lay_out(prepared.way, self.card, self.parameters.window, pad=tiling.halo is None)
-        data = layout.padded_input(prepared.array)
-        del prepared
+        data = layout.padded_input(self._seen(prepared, preprocessing, earlier))
+        del prepared, earlier
         passes.precision = choose_precision(self.parameters.precision, device, self._probe(data, layout))
+        begun = _SHARE if self.first_stage else 0.0
         sweep = Sweep(
             data,
             layout,
@@ -141,7 +154,7 @@ class Job:
                 left = "" if step.seconds_left is None else f", {_time(step.seconds_left)} left"
                 yield self._report(
                     "predict",
-                    step.tile / step.tiles,
+                    begun + (1 - begun) * step.tile / step.tiles,
                     f"Window {step.tile} of {step.tiles}{left}",
                     notes=step.notes,
                     tile=step.tile,
@@ -154,6 +167,46 @@ class Job:
             return self._result("partial", sweep)
         yield from self._finish()
         return self._result("done", sweep)
+
+    def _seen(
+        self, prepared: Prepared, preprocessing: Preprocessing, earlier: Prediction | None
+    ) -> NDArray[np.float32]:
+        """What the networks see: in a cascade also the labels of its first stage."""
+        if earlier is None:
+            return prepared.array
+        labels = earlier.labels.reshape(self.channels.shape[1:])
+        return with_first_stage(prepared, self.turn.store(labels), preprocessing, self.card.stage_values)
+
+    def _before(self, interrupt: Callable[[], bool] | None) -> FirstStageRun:
+        """The first stage of a cascade on the same image, begun as far as its memory is known."""
+        wanted = stage_parameters(self.parameters)
+        order = self.stored_order
+        job = Job(self.first_stage, self.image, self.own_spacing, wanted, self.unit, self.value_unit, order)
+        work = job.run(interrupt)
+        next(work)
+        return FirstStageRun(work, job.peak, job.arrays.labels.nbytes)
+
+    def _earlier(self, before: FirstStageRun) -> Generator[PredictionProgress, None, Prediction]:
+        """The first stage to its end."""
+        try:
+            while True:
+                try:
+                    step = next(before.work)
+                except StopIteration as end:
+                    done: Prediction = end.value
+                    self.notes += [f"{NAME}: {note}" for note in done.notes if note not in self.notes]
+                    return done
+                yield self._report(
+                    "first stage",
+                    None if step.fraction is None else _SHARE * step.fraction,
+                    f"{NAME}: {step.message}",
+                    tile=step.tile,
+                    tiles=step.tiles,
+                    seconds_left=step.seconds_left,
+                    result=lambda: self._result("partial", None),
+                )
+        finally:
+            before.work.close()
 
     def _finish(self) -> Generator[PredictionProgress, None, None]:
         """Everything that follows the networks, on finished labels."""
@@ -244,6 +297,7 @@ class Job:
             label_bytes=self.classes.dtype.itemsize,
             network_bytes=forecast_window(self.passes, layout, groups, self.card.ndim),
             shape=self.shape,
+            stage=len(self.card.stage_values),
         )
 
     def _probe(self, data: torch.Tensor, layout: Layout) -> Callable[[torch.dtype], object]:
@@ -317,12 +371,7 @@ class Job:
             task=TASK,
             status=status,
             parameters=self.parameters.model_dump(mode="json"),
-            inputs={
-                "models": [
-                    {"name": m.card.name, "version": m.card.version, "fold": m.card.fold, "sha256": m.card.sha256}
-                    for m in self.models
-                ]
-            },
+            inputs={"models": [_named(model) for model in self.models]},
             source=Source(
                 content_hash=content_hash(self.image),
                 shape=self.image.shape,
@@ -342,6 +391,13 @@ class Job:
             duration_s=round(time.perf_counter() - self.began, 3),
             notes=tuple(notes),
         )
+
+
+def _named(model: Model) -> dict[str, Any]:
+    """A model as records name it; of a cascade with the hashes of its first stage."""
+    card = model.card
+    named = {"name": card.name, "version": card.version, "fold": card.fold, "sha256": card.sha256}
+    return named | ({"first_stage": [one.card.sha256 for one in model.first_stage]} if model.first_stage else {})
 
 
 def _time(seconds: float) -> str:

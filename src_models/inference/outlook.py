@@ -47,26 +47,29 @@ def outlook(
     parameters: PredictionParameters | None = None,
     *,
     folds: int = 1,
+    unit: str = "mm",
 ) -> Outlook:
-    """The cost of a prediction; nothing of it is computed.
+    """The cost of a prediction; nothing of it is computed. Of a cascade it is that of the second stage.
 
     Parameters
     ----------
     card : ModelCard
         Of the model.
     shape, spacing : sequence
-        Of the axes in space of the image, in array order; mm, or the unit of the card.
+        Of the axes in space of the image, in array order.
     parameters : PredictionParameters, optional
         Of the prediction.
     folds : int
         Models whose mean counts.
+    unit : str
+        Of the spacing: ``"mm"``, or ``"px"`` where voxels have no size.
 
     Raises
     ------
     InputError
         Where the card describes no network.
     """
-    wanted = parameters or PredictionParameters()
+    wanted, card = parameters or PredictionParameters(), card.for_unit(unit)
     size, steps = tuple(shape), tuple(float(h) for h in spacing)
     if len(size) == 2 and card.ndim == 3:
         through = 1.0 if card.preprocessing.spacing is None else card.preprocessing.spacing[0]
@@ -93,6 +96,7 @@ def outlook(
         label_bytes=classes.dtype.itemsize,
         network_bytes=inside.activations_bytes,
         shape=(1,) * (3 - len(size)) + size,
+        stage=len(card.stage_values),
     )
     axes: tuple[int, ...] = ()
     if wanted.mirror == "all":

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.geometry import StoredOrder
+from src_models.inference.ensemble import EnsembleJob, grouped
 from src_models.inference.job import Job
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.prediction import Prediction, PredictionProgress
@@ -33,7 +34,8 @@ def predict(
     Parameters
     ----------
     models : Model or sequence of Model
-        One, or the folds of one training: the mean of their logits counts.
+        One, or the folds of one training: the mean of their logits counts. Of several configurations it is the mean of
+        their probabilities, on the grid of the image.
     image : ndarray of shape (z, y, x), (y, x), (C, z, y, x) or (C, y, x)
         Values as in the file; as many axes in space as there are spacings. A 2D network takes a volume slice by slice.
     spacing : sequence of float
@@ -69,8 +71,11 @@ def predict(
         One sentence each.
     """
     folds = (models,) if isinstance(models, Model) else tuple(models)
-    job = Job(folds, image, tuple(spacing), parameters or PredictionParameters(), unit, value_unit, stored_order)
-    return (yield from job.run(interrupt))
+    wanted, groups = parameters or PredictionParameters(), grouped(folds)
+    if len(groups) > 1:
+        together = EnsembleJob(groups, np.asarray(image), tuple(spacing), wanted, unit, value_unit, stored_order)
+        return (yield from together.run(interrupt))
+    return (yield from Job(folds, image, tuple(spacing), wanted, unit, value_unit, stored_order).run(interrupt))
 
 
 def predict_series(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from src_models.errors import InputError
 from src_models.networks.network import Network
+from src_models.refusals import problem_of
 
 NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "unet": ("unet", "UNet", {}),
@@ -65,9 +66,9 @@ def build(name: str, in_channels: int, num_classes: int, ndim: int, **options: A
     try:
         chosen = network.Options(**(fixed | options))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError("network-option-value", f"{name}: {where}", first["msg"], "Give a valid value.") from error
+        raise InputError(
+            "network-option-value", f"{name} cannot be built", problem_of(error).sentence, "Give a valid value."
+        ) from error
     return network(in_channels, num_classes, ndim, chosen)
 
 

@@ -1,6 +1,6 @@
-"""A plan with sensible numbers for a network of the zoo, without the fingerprint of a data set.
+"""A plan with sensible numbers for a network of the zoo, without self-configuration.
 
-It suits pictures and slices of one size: no resampling, the image as it is normalised by itself, a network of the
+It suits pictures and slices of one size: no resampling, each channel normalised as its name says, a network of the
 size that a computer without a graphics card trains. `planning` makes the self-configured plans.
 """
 
@@ -16,6 +16,7 @@ from src_models.networks.zoo import NAMES
 from src_models.preprocessing.normalisation import normalisation_of
 from src_models.preprocessing.parameters import Channel, Preprocessing
 from src_models.training.case import DataSet
+from src_models.training.fingerprint import fingerprint_now
 from src_models.training.folds import Split, make_folds
 from src_models.training.optimisers import PAPER, recommended
 from src_models.training.plan import Augmentation, Configuration, TrainingPlan
@@ -85,7 +86,7 @@ def default_plan(
     slices = sum(shape[0] if dims < own else 1 for shape in shapes) * (4 if folds else 5) // 5
     return TrainingPlan(
         data_name=data.about.name or data.name,
-        modality=modality,
+        modality=modality or ("CT" if any(normalisation_of(name) == "ct" for name in data.channels) else ""),
         labels=data.labels,
         head=data.head,
         ignore_label=data.ignore_label,
@@ -116,7 +117,7 @@ def _configuration(
     return Configuration(
         name="2d" if ndim == 2 else "3d_fullres",
         preprocessing=Preprocessing(
-            channels=tuple(Channel(name=name, normalisation=_without_statistics(name)) for name in data.channels),
+            channels=_channels(data),
             unit="px",
             crop_to_nonzero=False,
             keep_slice_distance=ndim < len(shapes[0]),
@@ -170,7 +171,11 @@ def network_config(data: DataSet, net: str, ndim: int, options: dict[str, Any] |
     return config
 
 
-def _without_statistics(channel: str) -> Any:
-    """The normalisation of a channel; ``ct`` needs statistics over all cases, which only planning gathers."""
-    wanted = normalisation_of(channel)
-    return "zscore" if wanted == "ct" else wanted
+def _channels(data: DataSet) -> tuple[Channel, ...]:
+    """Each channel by its name; the window of a CT comes from what is marked in all cases, for which they are read."""
+    wanted = [normalisation_of(name) for name in data.channels]
+    known = fingerprint_now(data).channels if "ct" in wanted else (None,) * len(wanted)
+    return tuple(
+        Channel(name=name, normalisation=way, statistics=statistics if way == "ct" else None)
+        for name, way, statistics in zip(data.channels, wanted, known, strict=True)
+    )

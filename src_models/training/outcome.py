@@ -142,6 +142,7 @@ def make_card(
         metrics_note="Dice per unseen patient, all his voxels together." if metrics else " ".join(notes),
         versions=versions("torch", "safetensors", "lightning-fabric"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        first_stage=trainer.first_stage,
     )
 
 

@@ -95,7 +95,7 @@ class Validation:
 
     def score(self, network: Network, case: PreparedCase, device: torch.device) -> CaseScore:
         """The score of one case, on the grid of its image."""
-        logits: Any = predict_logits(network, case.image, self.patch, device)
+        logits: Any = predict_logits(network, case.network_input, self.patch, device)
         labels: NDArray[np.integer] = case.labels
         head = self.targets.head
         if case.way is None or case.source is None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from src_models.errors import FileError
 from src_models.files.gate import shown, shown_name
 from src_models.preprocessing.parameters import Channel, ChannelStatistics, Normalisation, Preprocessing
-from src_models.weights.card import Label
+from src_models.weights.card import Label, foreground_values
 
 LARGEST_JSON = 64 * 2**20
 _CLASSES = {
@@ -57,6 +57,8 @@ class NNUNetModel:
         As `Network.config`.
     orientation, preprocessing, patch, labels, head, modality
         As on a `ModelCard`.
+    previous : str
+        The configuration whose labels are further inputs, of the second stage of a cascade; else "".
     """
 
     data_name: str
@@ -68,6 +70,7 @@ class NNUNetModel:
     labels: tuple[Label, ...]
     head: Literal["softmax", "sigmoid"]
     modality: str
+    previous: str = ""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -112,11 +115,12 @@ def model_from(plans: Mapping[str, Any], dataset: Mapping[str, Any], configurati
         channels = _channels(plans, dataset, chosen)
         labels, head = labels_from(dataset)
         patch = tuple(int(n) for n in chosen["patch_size"])
+        previous = str(chosen.get("previous_stage") or "")
         name, options = _architecture(chosen, len(patch))
         orientation, unit = seen_by_reader(plans, dataset)
         network = {
             "name": name,
-            "in_channels": len(channels),
+            "in_channels": len(channels) + (len(foreground_values(labels)) if previous else 0),
             "num_classes": len(labels),
             "ndim": len(patch),
             "options": options | {"head": head},
@@ -131,6 +135,7 @@ def model_from(plans: Mapping[str, Any], dataset: Mapping[str, Any], configurati
             labels=labels,
             head=head,
             modality=", ".join(channel.name for channel in channels),
+            previous=previous,
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         why = f"{type(error).__name__}: {shown(str(error).splitlines()[0] if str(error) else '')}"
@@ -177,6 +182,14 @@ def seen_by_reader(
     return _READERS[named]
 
 
+def previous_stage(plans: Mapping[str, Any], name: str) -> str:
+    """The configuration that one builds on; "" where it does not, or is not there."""
+    try:
+        return str(_configuration(plans, name).get("previous_stage") or "")
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return ""
+
+
 def _configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
     """One configuration with what it inherits."""
     every = plans["configurations"]
@@ -189,13 +202,6 @@ def _configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
         seen.append(wanted)
         merged = dict(every[wanted]) | merged
         wanted = every[wanted].get("inherits_from")
-    if merged.get("previous_stage"):
-        raise FileError(
-            "nnunet-cascade",
-            f"The configuration {shown(name)} is the second stage of a cascade",
-            "it needs the result of another network as input",
-            "Import 3d_fullres or 2d.",
-        )
     return merged
 
 

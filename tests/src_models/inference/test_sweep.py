@@ -219,7 +219,7 @@ def test_a_prediction_that_needs_too_much_is_refused_before_it_starts() -> None:
     with pytest.raises(DeviceError, match="of memory") as error:
         next(predict(one, image, (1.0,) * 3, PredictionParameters(probabilities=True, max_memory=16)))
 
-    assert error.value.exit_code == 7
+    assert error.value.exit_code == 3
 
 
 @pytest.mark.parametrize("classes", [2, 9])
