@@ -123,9 +123,7 @@ class EnsembleJob:
     def _job(self, number: int) -> Job:
         alone = {"probabilities": True, "post": "none", "minimum_volume": 0.0, "refine": "none", "window": None}
         wanted = self.parameters.model_copy(update=alone)
-        return Job(
-            self.groups[number], self.image, self.spacing, wanted, self.unit, self.value_unit, self.stored_order
-        )
+        return Job(self.groups[number], self.image, self.spacing, wanted, self.unit, self.value_unit, self.stored_order)
 
     def _forecast(self) -> MemoryForecast:
         """The largest of the configurations, with the sum beside it."""
