@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from src_models.errors import DeviceError, InputError
+from src_models.geometry import StoredOrder
 from src_models.inference.chunked import predict_chunked
 from src_models.inference.outlook import outlook
 from src_models.inference.parameters import PredictionParameters
@@ -61,6 +62,15 @@ def test_the_second_stage_gets_the_labels_of_the_first():
     found = run(cascade(as_first_stage, first(), spacing=(1, 1, 1)), image, (1, 1, 1))
     np.testing.assert_array_equal(found.labels, image)
     assert found.complete
+
+
+@pytest.mark.parametrize("stages", [("stored", "stored"), ("stored", "presented"), ("presented", "stored")])
+def test_both_stages_see_the_image_each_its_own_way_round(stages):
+    """Labels of the first lie on the voxels that they were found on, whichever way round the second sees them."""
+    image, order = labelled(), StoredOrder((2, 0, 1), (True, False, True))
+    pair = cascade(as_first_stage, first(orientation=stages[0]), spacing=(1, 1, 1), orientation=stages[1])
+    found = finish(predict(pair, image, (1, 1, 1), PredictionParameters(), stored_order=order))
+    np.testing.assert_array_equal(found.labels, image)
 
 
 @pytest.mark.parametrize("crop", [False, True])

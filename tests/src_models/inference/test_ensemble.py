@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from src_models.errors import DeviceError, InputError
+from src_models.geometry import StoredOrder
 from src_models.inference.chunked import predict_chunked
 from src_models.inference.ensemble import decided_labels, grouped
 from src_models.inference.parameters import PredictionParameters
@@ -35,6 +36,15 @@ def configuration(*slopes: float, spacing: float = 1.0, ndim: int = 3, **card: A
 def softmax(logits: np.ndarray) -> np.ndarray:
     shares = np.exp(logits - logits.max(0))
     return shares / shares.sum(0)
+
+
+def test_models_that_see_an_image_two_ways_round_are_two_configurations():
+    pair = configuration(0, 0.5, -20.0), configuration(0, 0, 3.0, orientation="stored")
+    assert len(grouped(pair)) == 2
+    order = StoredOrder((2, 0, 1), (True, False, True))
+    found = finish(predict(pair, IMAGE, (1, 1, 1), stored_order=order))
+    still = finish(predict((pair[0], configuration(0, 0, 3.0, spacing=1.0 + 1e-9)), IMAGE, (1, 1, 1)))
+    assert (found.labels == still.labels).mean() > 0.99
 
 
 def test_the_mean_is_that_of_probabilities_and_not_of_logits():
