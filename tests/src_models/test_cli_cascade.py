@@ -80,7 +80,7 @@ def test_train_takes_the_first_stage_that_is_there_and_says_what_is_missing(fold
     assert main([*words, "--out", str(tmp_path / "run"), "--fold", "1", *stage]) == 0
     assert "are trained first" not in capsys.readouterr().out
     assert store.load(tmp_path / "run").card.sha256 == store.load(trained).card.sha256
-    assert main([*words, "--out", str(tmp_path / "other"), "--first-stage", str(tmp_path / "run")]) == 3
+    assert main([*words, "--out", str(tmp_path / "other"), "--first-stage", str(tmp_path / "run")]) == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert "3d_cascade_fullres needs the results of 3d_lowres as input" in told[-1]
     assert "lsnet crossval --config 3d_lowres" in told[-1]
@@ -113,7 +113,7 @@ def test_a_replay_with_another_first_stage_is_refused(folder, trained, tmp_path,
     content["first_stage"] = content["first_stage"][:2]
     card.write_text(json.dumps(content))
     capsys.readouterr()
-    assert main(["replay", str(tmp_path / "out" / "p0.lsnet.json")]) == 3
+    assert main(["replay", str(tmp_path / "out" / "p0.lsnet.json")]) == 2
     assert "not the one of the record" in capsys.readouterr().err
 
 

@@ -155,7 +155,7 @@ def test_the_command_takes_the_click_and_replays_it(trained, tmp_path, capsys):
     words = ["predict", str(folder / "images" / "case00.png"), "--weights", str(trained.weights), "--out"]
     assert main([*words, str(tmp_path / "none")]) == 2
     assert "--point" in capsys.readouterr().err
-    assert main([*words, str(tmp_path / "out"), "--point", "14,16:3"]) == 3
+    assert main([*words, str(tmp_path / "out"), "--point", "14,16:3"]) == 2
     capsys.readouterr()
     assert main([*words, str(tmp_path / "out"), "--point", "14,16"]) == 0
     record = next((tmp_path / "out").glob("*.json"))
