@@ -311,3 +311,23 @@ def test_options_that_make_no_network_are_refused() -> None:
     for options, channels in (({"kernels": 2}, 1), ({"start": "seed"}, 1), ({"spacing": [1.0]}, 1)):
         with pytest.raises(InputError):
             build("lsn", channels, 2, 3, **options)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 2.0), (3.0, 1.0, 0.5)])
+def test_drift_is_the_distance_from_the_stencil_in_its_own_norm(spacing: tuple[float, ...]) -> None:
+    """0 at the start and 0.1 for a kernel that grew by a tenth; a spare one counts from 0."""
+    ndim = len(spacing)
+    network = build("lsn", 1, 2, ndim, spacing=spacing, steps=2, kernels=ndim + 1, noise=0.0)
+    drifts = {name: value for name, value in network.watched().items() if name.startswith("drift")}
+    assert len(drifts) == 3 * (ndim + 1)
+    assert max(drifts.values()) < 1e-6
+    rho = dict(network.named_parameters())["levels.0.steps.0.rho.weight"]
+    with torch.no_grad():
+        rho[1] *= 1.1
+        rho[ndim, 0].view(-1)[0] = 0.5
+    found = network.watched()
+    norms = [2**-0.5 / h for h in spacing]
+    assert found["drift_level0_rho_1"] == pytest.approx(0.1, rel=1e-5)
+    assert found[f"drift_level0_rho_{ndim}"] == pytest.approx(0.5 / (sum(norms) / ndim), rel=1e-5)
+    assert found["drift_level0_rho_0"] < 1e-6
+    assert found["curvature_level0"] == pytest.approx(0.2, rel=1e-5)
