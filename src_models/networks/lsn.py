@@ -56,6 +56,7 @@ class LSNOptions(NetworkOptions):
     first_kernels: KernelStart = "differences"
     noise: float = Field(1e-3, ge=0, description="Norm of spare kernels at the start, as a share of D0's.")
     temperature: float = Field(1.0, gt=0, description="mm of u per unit of the logit.")
+    learn_temperature: bool = Field(False, description="Begin at temperature and learn it.")
     eps: float = Field(1e-6, ge=0)
     root_epsilon: float = Field(1e-6, ge=0)
 
@@ -185,6 +186,9 @@ class LevelSetNetwork(Network):
         channels = in_channels - (options.start == "seed")
         finest = len(options.steps) - 1
         self.stride = (2 ** max(finest, options.edge_depth + self._edge_level if options.edge == "unet" else 0),) * ndim
+        self.log_temperature = (
+            nn.Parameter(torch.tensor(options.temperature).log()) if options.learn_temperature else None
+        )
         coarse = tuple(h * 2**finest for h in self.spacing)
         width = options.start_width or max(coarse) * (4 if options.start == "threshold" else 1)
         self.start: nn.Module | None = None
@@ -247,9 +251,20 @@ class LevelSetNetwork(Network):
                 part.begin()
         return network
 
+    @property
+    def temperature(self) -> Tensor | float:
+        """Mm of u per unit of the logit.
+
+        A front learns from voxels that it has not reached only about as far as this: a network that is to cross an
+        organ begins with a large one and makes it smaller as it learns.
+        """
+        return self.options.temperature if self.log_temperature is None else self.log_temperature.exp()
+
     def watched(self) -> dict[str, float]:
         """How far each kernel has gone from its stencil (`lsn_terms.drift`), and the weights of the three terms."""
         found: dict[str, float] = {}
+        if self.log_temperature is not None:
+            found["temperature"] = float(self.log_temperature.detach().exp())
         for k, level in enumerate(self.levels):
             assert isinstance(level, Level)
             for name, family in level.families():
@@ -274,7 +289,7 @@ class LevelSetNetwork(Network):
         with nullcontext() if on_meta else torch.autocast(x.device.type, enabled=False):
             u = deque(self.evolve(x), maxlen=1)[0]
             self._check_finite(u, x)
-            logits = u / self.options.temperature
+            logits = u / self.temperature
             if self.options.head == "softmax":
                 logits = torch.cat((torch.zeros_like(logits[:, :1]), logits), 1)
         return NetOutput(logits)

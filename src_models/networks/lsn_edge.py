@@ -67,6 +67,9 @@ class KernelEdge(nn.Module):
 class UNetEdge(nn.Module):
     """g from a small UNet without norms, its borders replicated, under a sigmoid.
 
+    It begins undecided, g = 1/2 everywhere: a front that meets random edges at first learns to shrink, and then stays
+    where nothing more can be learned.
+
     Parameters
     ----------
     channels, states : int
@@ -80,6 +83,7 @@ class UNetEdge(nn.Module):
     def __init__(self, channels: int, states: int, ndim: int, depth: int, width: int) -> None:
         super().__init__()
         self.unet = small_unet(channels, states, ndim, depth, width)
+        nn.init.zeros_(self.unet.head.weight)
 
     def forward(self, image: Tensor) -> Tensor:
         """g of shape (B, states, *spatial); sizes are multiples of 2^depth."""
