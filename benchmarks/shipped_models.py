@@ -106,8 +106,8 @@ def level_set(folder: Path, variant: str = "lsn", epochs: int = 30) -> tuple[Tra
             "preprocessing": one.preprocessing.model_copy(update={"channels": (channel,)}),
         }
     )
-    rate = 5e-3 if LEVEL_SETS[variant].get("edge") == "unet" else 1e-2
-    adam = Optimiser(name="adamw", rate=rate, weight_decay=1e-4, schedule="cosine", clip=1.0)
+    rate = 3e-3 if LEVEL_SETS[variant].get("edge") == "unet" else 1e-2
+    adam = Optimiser(name="adamw", rate=rate, weight_decay=1e-4, schedule="warm_cosine", clip=1.0)
     changes = CHANGES.model_copy(update={"rotation": 0.2, "scaling": 0.3, "low_resolution": 0.0, "gamma_inverted": 0.0})
     settings = {"configurations": (one,), "optimiser": adam, "augmentation": changes, "epochs": epochs}
     settings |= {"iterations": 91, "sampling": "in_turn", "foreground": 0.0}
