@@ -106,7 +106,7 @@ def level_set(folder: Path, variant: str = "lsn", epochs: int = 30) -> tuple[Tra
             "preprocessing": one.preprocessing.model_copy(update={"channels": (channel,)}),
         }
     )
-    rate = 3e-3 if LEVEL_SETS[variant].get("edge") == "unet" else 1e-2
+    rate = 2e-3 if LEVEL_SETS[variant].get("edge") == "unet" else 1e-2
     adam = Optimiser(name="adamw", rate=rate, weight_decay=1e-4, schedule="warm_cosine", clip=1.0)
     changes = CHANGES.model_copy(update={"rotation": 0.2, "scaling": 0.3, "low_resolution": 0.0, "gamma_inverted": 0.0})
     settings = {"configurations": (one,), "optimiser": adam, "augmentation": changes, "epochs": epochs}
