@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--folds", default="0,1,2,3,4")
     parser.add_argument("--methods", default=",".join(name for name in TITLES if name != "unet"))
     parser.add_argument("--unet", type=Path, help="A finished cross-validation of the UNet.")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--page", type=Path, default=RESULTS)
     given = parser.parse_args()
     torch.set_num_threads(1)

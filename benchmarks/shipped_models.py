@@ -90,7 +90,7 @@ LEVEL_SETS: dict[str, dict[str, Any]] = {
 """Level set networks for the liver: without any click, from a click with learned kernels e, or with a UNet as g."""
 
 
-def level_set(folder: Path, variant: str = "lsn", epochs: int = 30) -> tuple[TrainingPlan, DataSet]:
+def level_set(folder: Path, variant: str = "lsn", epochs: int = 10) -> tuple[TrainingPlan, DataSet]:
     """A level set network on whole CT slices; their grey values are measured from those of the liver."""
     plan, data = liver(folder)
     (one,) = plan.configurations
@@ -109,7 +109,7 @@ def level_set(folder: Path, variant: str = "lsn", epochs: int = 30) -> tuple[Tra
         }
     )
     rate = 2e-3 if LEVEL_SETS[variant].get("edge") == "unet" else 5e-3
-    adam = Optimiser(name="adamw", rate=rate, weight_decay=1e-4, schedule="cosine", clip=1.0)
+    adam = Optimiser(name="adamw", rate=rate, weight_decay=1e-4, schedule="warm_cosine", clip=1.0)
     changes = CHANGES.model_copy(update={"rotation": 0.2, "scaling": 0.3, "low_resolution": 0.0, "gamma_inverted": 0.0})
     settings = {"configurations": (one,), "optimiser": adam, "augmentation": changes, "epochs": epochs}
     settings |= {"iterations": 91, "sampling": "in_turn", "foreground": 0.0}

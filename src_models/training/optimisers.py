@@ -37,7 +37,10 @@ PAPER = Optimiser(name="adadelta", rate=1.0, rho=0.95, epsilon=1e-7, weight_deca
 """Adadelta with the numbers that Keras had in the years of the paper; torch's own are rho 0.9 and epsilon 1e-6."""
 
 
-UNROLLED = PAPER.model_copy(update={"schedule": "cosine", "clip": 1.0})
+WARM_EPOCHS = 3
+"""Epochs below the full rate of ``"warm_cosine"``."""
+
+UNROLLED = PAPER.model_copy(update={"schedule": "warm_cosine", "clip": 1.0})
 """For the level set network: the same, with a rate that ends at 0, and gradients that cannot throw a kernel far off:
 through many steps of one kernel they grow large at times."""
 
@@ -53,12 +56,18 @@ def recommended(name: str) -> Optimiser:
 
 
 def learning_rate(plan: Optimiser, epoch: int, epochs: int) -> float:
-    """The rate of an epoch, counted from 0: rate (1 - epoch / epochs)^0.9 for ``"poly"``."""
+    """The rate of an epoch, counted from 0: rate (1 - epoch / epochs)^0.9 for ``"poly"``.
+
+    ``"warm_cosine"`` climbs to the cosine in the first epochs: many equal steps in a row answer a first change of their
+    kernels so strongly that a network thrown off at the start may not come back.
+    """
     done = epoch / epochs
     if plan.schedule == "poly":
         return float(plan.rate * (1 - done) ** 0.9)
     if plan.schedule == "cosine":
         return plan.rate * 0.5 * (1 + math.cos(math.pi * done))
+    if plan.schedule == "warm_cosine":
+        return plan.rate * 0.5 * (1 + math.cos(math.pi * done)) * min(1.0, (epoch + 1) / (WARM_EPOCHS + 1))
     return plan.rate
 
 

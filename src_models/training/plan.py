@@ -32,7 +32,7 @@ class Optimiser(Frozen):
     weight_decay: float = Field(3e-5, ge=0)
     rho: float = Field(0.95, gt=0, lt=1)
     epsilon: float = Field(1e-7, gt=0)
-    schedule: Literal["poly", "constant", "cosine"] = "poly"
+    schedule: Literal["poly", "constant", "cosine", "warm_cosine"] = "poly"
     clip: float | None = Field(12.0, gt=0)
 
 

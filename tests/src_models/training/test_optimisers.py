@@ -72,3 +72,9 @@ def test_constant_and_cosine():
     cosine = Optimiser(schedule="cosine")
     assert learning_rate(cosine, 0, 10) == 0.01
     assert learning_rate(cosine, 5, 10) == pytest.approx(0.005)
+
+
+def test_a_warm_cosine_climbs_to_the_cosine():
+    warm, cosine = Optimiser(schedule="warm_cosine"), Optimiser(schedule="cosine")
+    shares = [learning_rate(warm, epoch, 20) / learning_rate(cosine, epoch, 20) for epoch in range(6)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
