@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from src_models.preprocessing.parameters import Channel, Preprocessing  # noqa: E402
+from src_models.progress import finish  # noqa: E402
 from src_models.training.case import DataSet  # noqa: E402
 from src_models.training.cases import open_data_set  # noqa: E402
 from src_models.training.crossval import as_markdown, crossval  # noqa: E402
@@ -33,6 +34,7 @@ from src_models.training.folds import make_folds  # noqa: E402
 from src_models.training.loop import RunSettings  # noqa: E402
 from src_models.training.plan import Augmentation, Optimiser, TrainingPlan  # noqa: E402
 from src_models.training.planning import plan_data_set  # noqa: E402
+from src_models.training.selection import select_postprocessing  # noqa: E402
 from src_models.weights import store  # noqa: E402
 from src_models.weights.card import ModelCard, TrainingData  # noqa: E402
 from src_models.weights.listing import SHIPPED  # noqa: E402
@@ -180,6 +182,9 @@ def run(name: str, data: Path, out: Path, folds: Sequence[int] | None, ship: boo
         if time.monotonic() - told > 20:
             told = time.monotonic()
             print(step.message, flush=True)
+    if ship:
+        # whether the largest part alone is kept is decided on patients that were left out
+        finish(select_postprocessing(plan, cases, {plan.configuration().name: result}, device="cpu"))
     first = min(result.folds)
     model = store.load(out / f"fold_{first}" / "model.safetensors")
     card = shipped_card(name, model.card, json.loads((out / "table.json").read_text(encoding="utf-8"))["rows"])
