@@ -1,0 +1,202 @@
+"""The panel *Analyse kernels*: what the kernels of a network are, beside chance, and what they do on the image."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QProgressBar, QScrollArea, QVBoxLayout, QWidget
+
+from napari_lsnet import settings
+from napari_lsnet.forms import ParameterForm
+from napari_lsnet.jobs import Ending, JobState, Update
+from napari_lsnet.kernels.results import Results
+from napari_lsnet.kernels.run import AnalysisRequest, run_of
+from napari_lsnet.kernels.source_chooser import SourceChooser
+from napari_lsnet.run_controls import RunControls, Sharing, row_of
+from napari_lsnet.section import Section, section_title
+from src_models.errors import LsnetError
+from src_models.kernels.parameters import KernelAnalysisParameters
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+_GROUPS = {"basic": "", "advanced": "Advanced", "run": "Run"}
+_PARTS = 1000
+
+
+class KernelsPanel(QWidget):
+    """The dock widget *Analyse kernels*.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose layers it works with.
+    parent : QWidget, optional
+        The usual.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        # Docks opened by name get a proxy, docks from the menu the viewer: layers must be the same objects in both.
+        viewer = getattr(viewer, "__wrapped__", viewer)
+        self._viewer = viewer
+        self.analysis_run = run_of(viewer)
+        self._invalid = ""
+        self._outcome = "Choose a model and press Analyse."
+        self._build()
+        self.sharing = Sharing(self.controls, lambda: self.analysis_run.result, self._refuse)
+        self._connect()
+        if self.analysis_run.result is not None:
+            self.results.show_analysis(self.analysis_run.result)
+        self._follow()
+
+    # ---- layout
+
+    def _build(self) -> None:
+        self.models = SourceChooser()
+        self.form = ParameterForm(KernelAnalysisParameters, group_titles=_GROUPS)
+        self.form.set_value(settings.last_used(KernelAnalysisParameters))
+        self.controls = RunControls("report", "Read every kernel of the model", "Stop and keep the finished layers")
+        self.controls.run_button.setText("Analyse")
+        self.bar = QProgressBar()
+        self.bar.setRange(0, _PARTS)
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(8)
+        self.results = Results(self._viewer)
+        upper = QWidget()
+        rows = QVBoxLayout(upper)
+        rows.setContentsMargins(2, 2, 8, 2)
+        rows.setSpacing(4)
+        rows.addWidget(section_title("Model"))
+        rows.addWidget(self.models)
+        rows.addWidget(Section("How", self.form))
+        rows.addWidget(self.results)
+        rows.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setWidget(upper)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(6, 4, 6, 6)
+        outer.setSpacing(4)
+        outer.addWidget(scroll, 1)
+        outer.addLayout(row_of((self.controls.run_button, 3), (self.controls.cancel_button, 2)))
+        outer.addWidget(self.bar)
+        outer.addWidget(self.controls.status)
+        outer.addWidget(self.controls.report_button)
+        outer.addLayout(self.controls.copy_row())
+        self.setMinimumWidth(400)
+
+    def _connect(self) -> None:
+        self.models.changed.connect(self._follow)
+        self.form.changed.connect(self._on_parameters)
+        self.form.invalid.connect(self._on_invalid)
+        self.controls.run.connect(self.run)
+        self.controls.cancel.connect(self.cancel)
+        self.analysis_run.changed.connect(self._follow)
+        self.analysis_run.updated.connect(self._on_updated)
+        self.analysis_run.ended.connect(self._on_ended)
+        self.results.told.connect(self.controls.tell)
+        self.results.refused.connect(self._refuse)
+
+    # ---- what the person does
+
+    def run(self) -> None:
+        """Analyse the chosen model."""
+        if self.analysis_run.is_busy:
+            return
+        reason = self._why_not()
+        choice = self.models.choice
+        if reason or choice is None:
+            self._refuse(reason)
+            return
+        try:
+            parameters = self.form.value()
+        except LsnetError as error:
+            self._refuse(str(error))
+            return
+        settings.remember(parameters)
+        self.controls.tell("Preparing: the model is read...")
+        self.analysis_run.start(AnalysisRequest(choice, parameters))
+
+    def cancel(self) -> None:
+        """Stop and keep what is finished."""
+        self.analysis_run.cancel()
+
+    # ---- what it causes
+
+    def _why_not(self) -> str:
+        if self.models.choice is None:
+            return "Open a model, or train one: there is none on this computer."
+        return self._invalid
+
+    def _on_parameters(self, _parameters: KernelAnalysisParameters) -> None:
+        self._invalid = ""
+        self._follow()
+
+    def _on_invalid(self, message: str) -> None:
+        self._invalid = message
+        self._follow()
+
+    def _on_updated(self, update: Update) -> None:
+        report = update.report
+        self.bar.setValue(int((report.fraction or 0.0) * _PARTS))
+        words = {"collect": "Reading", "spectra": "Spectra of", "components": "Components of", "chance": "Chance for"}
+        text = report.message
+        if report.phase in words and report.message:
+            text = f"{words[report.phase]} {report.message}"
+        if text and self.analysis_run.state is JobState.RUNNING:
+            self.controls.tell(text)
+
+    def _on_ended(self, ending: Ending) -> None:
+        self.bar.setValue(0)
+        if ending.state is JobState.FAILED:
+            self.sharing.report = ending.details
+            self._outcome = ending.message
+            self._refuse(ending.message, details=bool(ending.details))
+            return
+        found = ending.result
+        if found is None or not found.report.layers:
+            self._outcome = "Cancelled before a layer was finished."
+            self.controls.tell(self._outcome)
+            return
+        report = found.report
+        seconds = report.record.duration_s
+        start = f"Done in {seconds:.0f} s" if report.complete else "Stopped; finished layers are kept"
+        skipped = f", {len(report.skipped)} left out" if report.skipped else ""
+        self._outcome = f"{start}: {len(report.table):,} kernels in {len(report.layers)} layers{skipped}."
+        self._outcome = " ".join([self._outcome, *report.notes])
+        self.results.show_analysis(found)
+        self.controls.tell(self._outcome)
+
+    def _follow(self) -> None:
+        """Buttons and lines follow the state."""
+        with suppress(RuntimeError):  # the dock may be gone before the run
+            state, busy = self.analysis_run.state, self.analysis_run.is_busy
+            reason = self._why_not()
+            texts = {
+                JobState.PREPARING: "Preparing...",
+                JobState.RUNNING: "Running...",
+                JobState.STOPPING: "Stopping...",
+            }
+            self.controls.run_button.setText(texts.get(state, "Analyse"))
+            self.controls.run_button.setEnabled(not busy and not reason)
+            self.controls.cancel_button.setEnabled(busy and state is not JobState.STOPPING)
+            self.controls.allow_copies(self.analysis_run.result is not None and not busy)
+            self.models.setEnabled(not busy)
+            self.form.setEnabled(not busy)
+            if self.analysis_run.waits_for:
+                self.controls.tell(f"Waiting: {self.analysis_run.waits_for} is running on this device.")
+            elif not busy and reason:
+                self.controls.tell(reason)
+            elif not busy and state is JobState.IDLE:
+                self.controls.tell(self._outcome)
+
+    def _refuse(self, message: str, *, details: bool = False) -> None:
+        from napari.utils.notifications import show_warning
+
+        self.controls.tell(message, warning=True, details=details)
+        show_warning(message)
