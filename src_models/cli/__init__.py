@@ -20,6 +20,7 @@ _COMMANDS = {
     "demo": "grow a contour over the liver of the CT that comes with this program",
     "predict": "apply a trained network to an image or a folder of images",
     "evaluate": "compare segmentations with references: Dice, distances, volumes, with counts and intervals",
+    "kernels": "say what the kernels of a trained network are, beside what chance would give",
     "weights": "list, show, download, verify, import and export models",
     "replay": "make a result again from its record and say whether it is the same",
 }

@@ -142,7 +142,7 @@ class Job:
         if self.chosen.scope == "network":
             for size in self.known:
                 mine = [layer for layer in layers if layer.size == size]
-                whole[size] = yield from self._wait(pool, "components", "", lambda mine=mine: self._fit(mine))
+                whole[size] = yield from self._await(pool.submit(self._fit, mine), "components", "")
         first = 0
         for layer in layers:
             yield from self._layer(pool, layer, first, whole.get(layer.size))

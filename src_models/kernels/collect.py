@@ -109,7 +109,7 @@ def _of_module(name: str, module: nn.Module) -> Found | None:
         if not (callable(weight) and hasattr(module, "kernel_size") and hasattr(module, "in_channels")):
             return None
         weight = weight()
-    if isinstance(weight, nn.parameter.UninitializedTensorMixin):
+    if torch.nn.parameter.is_lazy(weight):
         raise InputError(
             "kernels-lazy", f"{shown(name)} has no weights yet", "", "Run the network once, or load its weights."
         )

@@ -214,7 +214,8 @@ def _laplacian(ndim: int, spacing: Sequence[float] | None = None) -> Kernel:
         (nearest / h[d]) ** 2 * response(lambda n, d=d: stencils.second(n, d), ndim)  # type: ignore[misc]
         for d in range(ndim)
     ]
-    return np.sum(axes, axis=0)
+    found: Kernel = np.sum(axes, axis=0)
+    return found
 
 
 def _all_around(ndim: int, centre: float) -> Kernel:
@@ -276,9 +277,9 @@ def _extended(ndim: int) -> list[tuple[str, str, Kernel]]:
         made.append((f"second difference {letters[axis]}", "second difference", kernel))
     for name, a, b in _diagonals(ndim):
         made.append((f"second difference {name}", "second difference", a + b - 2 * _identity(ndim)))
-    for a, b in combinations(range(ndim), 2):
-        kernel = response(lambda n, a=a, b=b: stencils.mixed(n, a, b), ndim)  # type: ignore[misc]
-        made.append((f"mixed difference {letters[a]}{letters[b]}", "mixed difference", kernel))
+    for one, two in combinations(range(ndim), 2):
+        kernel = response(lambda n, a=one, b=two: stencils.mixed(n, a, b), ndim)  # type: ignore[misc]
+        made.append((f"mixed difference {letters[one]}{letters[two]}", "mixed difference", kernel))
     made.append(("compact laplacian", "compact laplacian", _isotropic(ndim)))
     for word, profile in (("prewitt", _FLAT), ("scharr", _SCHARR)):
         made += [(f"{word} {letters[axis]}", word, _slope(profile, ndim, axis)) for axis in reversed(range(ndim))]
@@ -292,7 +293,7 @@ def _extended(ndim: int) -> list[tuple[str, str, Kernel]]:
 def _diagonals(ndim: int) -> list[tuple[str, Kernel, Kernel]]:
     """Pairs of opposite neighbours that differ along more than one axis, as kernels of one entry each."""
     letters = "zyx"[-ndim:]
-    found = []
+    found: list[tuple[str, Kernel, Kernel]] = []
     for place in product(range(3), repeat=ndim):
         opposite = tuple(2 - k for k in place)
         if place > opposite and sum(k != 1 for k in place) > 1:

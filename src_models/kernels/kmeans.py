@@ -43,18 +43,18 @@ def k_means(rows: Floats, k: int, restarts: int, random: np.random.Generator, tr
     ----------
     D. Arthur, S. Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007.
     """
-    data = np.ascontiguousarray(rows, np.float64)
-    part = data[:tried]
-    still = _STILL * float(part.var(axis=0).mean()) * k
-    best = Clustering(np.empty((k, data.shape[1])), np.zeros(len(data), np.int16), float("inf"))
+    data = _columns(rows)
+    part = np.ascontiguousarray(data[:, :tried])
+    still = _STILL * float(part.var(axis=1).mean()) * k
+    best = Clustering(np.empty((k, len(data))), np.zeros(part.shape[1], np.int16), float("inf"))
     for uniform in random.random((restarts, k)):
-        centres, labels = np.empty((k, data.shape[1])), np.zeros(len(part), np.int16)
+        centres, labels = np.empty((k, len(data))), np.zeros(part.shape[1], np.int16)
         _seed(part, uniform, centres)
         inertia = float(_lloyd(part, centres, labels, _STEPS, still))
         if inertia < best.inertia:
             best = Clustering(centres, labels, inertia)
-    if len(part) < len(data):
-        labels = np.zeros(len(data), np.int16)
+    if part.shape[1] < data.shape[1]:
+        labels = np.zeros(data.shape[1], np.int16)
         inertia = float(_lloyd(data, best.centres, labels, _STEPS, still))
         best = Clustering(best.centres, labels, inertia)
     return best
@@ -63,8 +63,12 @@ def k_means(rows: Floats, k: int, restarts: int, random: np.random.Generator, tr
 def assign(rows: Floats, centres: Floats) -> NDArray[np.int16]:
     """The nearest centre of each row."""
     labels = np.zeros(len(rows), np.int16)
-    _nearest(np.ascontiguousarray(rows, np.float64), centres, labels)
+    _nearest(_columns(rows), centres, labels, np.empty(len(rows)), np.empty(len(rows)))
     return labels
+
+
+def _columns(rows: Floats) -> Floats:
+    return np.ascontiguousarray(rows.T, np.float64)
 
 
 def silhouette(rows: Floats, labels: NDArray[Any], k: int) -> float:
@@ -75,8 +79,8 @@ def silhouette(rows: Floats, labels: NDArray[Any], k: int) -> float:
     counts = np.bincount(labels, minlength=k)
     if np.count_nonzero(counts) < 2:
         return float("nan")
-    data = np.ascontiguousarray(rows, np.float64)
-    return float(_silhouette(data, labels.astype(np.int64), counts))
+    order = np.argsort(labels, kind="stable")
+    return float(_silhouette(_columns(rows[order]), np.concatenate([[0], np.cumsum(counts)])))
 
 
 def calinski_harabasz(rows: Floats, labels: NDArray[Any], k: int) -> float:
@@ -111,40 +115,51 @@ def davies_bouldin(rows: Floats, labels: NDArray[Any], k: int) -> float:
     return float(worst.mean())
 
 
+# Rows stand in columns here, so that the inner loops run over kernels and are vectorised.
+
+
 @summing
-def _nearest(rows: Any, centres: Any, labels: Any) -> Any:
-    """Fill `labels` and give (sum of squared distances, changed labels)."""
-    total, changed = 0.0, 0
-    for i in range(rows.shape[0]):
-        best, place = np.inf, 0
-        for c in range(centres.shape[0]):
-            distance = 0.0
-            for j in range(rows.shape[1]):
-                gap = rows[i, j] - centres[c, j]
-                distance += gap * gap
-            if distance < best:
-                best, place = distance, c
-        total += best
-        if labels[i] != place:
-            labels[i] = place
-            changed += 1
+def _nearest(columns: Any, centres: Any, labels: Any, near: Any, work: Any) -> Any:
+    """Fill labels and squared distances `near`; gives (their sum, changed labels)."""
+    count = columns.shape[1]
+    near[:] = np.inf
+    changed = 0
+    fresh = np.zeros(count, np.int16)
+    for c in range(centres.shape[0]):
+        work[:] = 0
+        for j in range(columns.shape[0]):
+            centre, column = centres[c, j], columns[j]
+            for i in range(count):
+                gap = column[i] - centre
+                work[i] += gap * gap
+        for i in range(count):
+            closer = work[i] < near[i]
+            near[i] = work[i] if closer else near[i]
+            fresh[i] = c if closer else fresh[i]
+    total = 0.0
+    for i in range(count):
+        total += near[i]
+        changed += labels[i] != fresh[i]
+    labels[:] = fresh
     return total, changed
 
 
 @compiled
-def _seed(rows: Any, uniform: Any, centres: Any) -> None:
+def _seed(columns: Any, uniform: Any, centres: Any) -> None:
     """k-means++: each further centre is a row, drawn with weights of its squared distance to the nearest centre."""
-    count = rows.shape[0]
-    centres[0] = rows[min(int(uniform[0] * count), count - 1)]
+    count = columns.shape[1]
+    centres[0] = columns[:, min(int(uniform[0] * count), count - 1)]
     weight = np.full(count, np.inf)
+    distance = np.zeros(count)
     for c in range(1, centres.shape[0]):
+        distance[:] = 0
+        for j in range(columns.shape[0]):
+            for i in range(count):
+                gap = columns[j, i] - centres[c - 1, j]
+                distance[i] += gap * gap
         total = 0.0
         for i in range(count):
-            distance = 0.0
-            for j in range(rows.shape[1]):
-                gap = rows[i, j] - centres[c - 1, j]
-                distance += gap * gap
-            weight[i] = min(weight[i], distance)
+            weight[i] = min(weight[i], distance[i])
             total += weight[i]
         target, place, running = uniform[c] * total, count - 1, 0.0
         for i in range(count):
@@ -152,58 +167,70 @@ def _seed(rows: Any, uniform: Any, centres: Any) -> None:
             if running > target:
                 place = i
                 break
-        centres[c] = rows[place]
-
-
-@compiled
-def _lloyd(rows: Any, centres: Any, labels: Any, steps: Any, still: Any) -> Any:
-    labels[:] = -1
-    counts = np.zeros(centres.shape[0])
-    for _ in range(steps):
-        _, changed = _nearest(rows, centres, labels)
-        if changed == 0:
-            break
-        moved = 0.0
-        sums = np.zeros_like(centres)
-        counts[:] = 0
-        for i in range(rows.shape[0]):
-            counts[labels[i]] += 1
-            for j in range(rows.shape[1]):
-                sums[labels[i], j] += rows[i, j]
-        for c in range(centres.shape[0]):
-            # a cluster that lost its rows stays where it is
-            if counts[c] > 0:
-                for j in range(rows.shape[1]):
-                    gap = sums[c, j] / counts[c] - centres[c, j]
-                    moved += gap * gap
-                    centres[c, j] += gap
-        if moved <= still:
-            break
-    return _nearest(rows, centres, labels)[0]
+        centres[c] = columns[:, place]
 
 
 @summing
-def _silhouette(rows: Any, labels: Any, counts: Any) -> Any:
-    total = 0.0
-    clusters = counts.shape[0]
-    sums = np.zeros(clusters)
-    for i in range(rows.shape[0]):
-        own = labels[i]
-        if counts[own] < 2:
+def _lloyd(columns: Any, centres: Any, labels: Any, steps: Any, still: Any) -> Any:
+    labels[:] = -1
+    count = columns.shape[1]
+    near, work, mine = np.empty(count), np.empty(count), np.empty(count)
+    for _ in range(steps):
+        _, changed = _nearest(columns, centres, labels, near, work)
+        if changed == 0:
+            break
+        moved = 0.0
+        for c in range(centres.shape[0]):
+            members = 0.0
+            for i in range(count):
+                mine[i] = 1.0 if labels[i] == c else 0.0
+                members += mine[i]
+            # a cluster that lost its rows stays where it is
+            if members == 0:
+                continue
+            for j in range(columns.shape[0]):
+                total, column = 0.0, columns[j]
+                for i in range(count):
+                    total += column[i] * mine[i]
+                gap = total / members - centres[c, j]
+                moved += gap * gap
+                centres[c, j] += gap
+        if moved <= still:
+            break
+    return _nearest(columns, centres, labels, near, work)[0]
+
+
+@summing
+def _silhouette(columns: Any, starts: Any) -> Any:
+    """Of rows sorted by cluster; `starts` are the first of each cluster, then their number."""
+    count, clusters = columns.shape[1], starts.shape[0] - 1
+    distance = np.empty(count)
+    total, own = 0.0, 0
+    for i in range(count):
+        while starts[own + 1] <= i:
+            own += 1
+        members = starts[own + 1] - starts[own]
+        if members < 2:
             continue
-        sums[:] = 0
-        for other in range(rows.shape[0]):
-            distance = 0.0
-            for j in range(rows.shape[1]):
-                gap = rows[i, j] - rows[other, j]
-                distance += gap * gap
-            sums[labels[other]] += np.sqrt(distance)
-        inside = sums[own] / (counts[own] - 1)
-        outside = np.inf
+        distance[:] = 0
+        for j in range(columns.shape[0]):
+            here, column = columns[j, i], columns[j]
+            for other in range(count):
+                gap = column[other] - here
+                distance[other] += gap * gap
+        inside, outside = 0.0, np.inf
         for c in range(clusters):
-            if c != own and counts[c] > 0:
-                outside = min(outside, sums[c] / counts[c])
+            size = starts[c + 1] - starts[c]
+            if size == 0:
+                continue
+            part = 0.0
+            for other in range(starts[c], starts[c + 1]):
+                part += np.sqrt(distance[other])
+            if c == own:
+                inside = part / (members - 1)
+            else:
+                outside = min(outside, part / size)
         largest = max(inside, outside)
         if largest > 0:
             total += (outside - inside) / largest
-    return total / rows.shape[0]
+    return total / count

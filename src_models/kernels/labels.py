@@ -63,7 +63,7 @@ class Labels:
     @property
     def nearest(self) -> NDArray[np.int16]:
         """Place of the nearest label, whatever its distance."""
-        return np.argmin(self.all_distances, axis=1).astype(np.int16)
+        return np.asarray(np.argmin(self.all_distances, axis=1), np.int16)
 
     def words(self) -> NDArray[np.str_]:
         """One word a kernel."""
@@ -224,7 +224,8 @@ def _scaled(part: NDArray[Any]) -> NDArray[np.float64]:
     """Rows with a largest entry of 1, so that neither tiny nor huge weights leave the range of float32."""
     wide = part.astype(np.float64)
     largest = np.abs(wide).max(axis=1, keepdims=True, initial=0)
-    return np.divide(wide, largest, out=np.zeros_like(wide), where=largest > 0)
+    scaled: NDArray[np.float64] = np.divide(wide, largest, out=np.zeros_like(wide), where=largest > 0)
+    return scaled
 
 
 _KEPT: dict[tuple[Any, ...], tuple[Frequencies, Floats, NDArray[np.int64], Dictionary]] = {}
@@ -239,8 +240,8 @@ def _tables(
         references = np.ascontiguousarray(spectra[:, ::-1]).astype(np.float32)
         # the dictionary is kept with its tables: its id then stays its own
         _KEPT[key] = (frequencies(size, grid), references, owners.astype(np.int64), known)
-    table, references, owners, _ = _KEPT[key]
-    return table, references, owners
+    table, kept, labels, _ = _KEPT[key]
+    return table, kept, labels
 
 
 def confusions(
@@ -289,7 +290,8 @@ def bank(known: Dictionary, spacing: Sequence[float] | None = None) -> Bank:
 
 def cosines(flat: NDArray[Any], templates: Bank) -> tuple[NDArray[np.int16], Floats, NDArray[np.int16]]:
     """Label, distance 1 - |cos| and orientation of the nearest template of each row; zero rows get NaN."""
-    label, best, turn = (np.empty(len(flat), kind) for kind in (np.int16, np.float32, np.int16))
+    label, turn = np.empty(len(flat), np.int16), np.empty(len(flat), np.int16)
+    best = np.empty(len(flat), np.float32)
     for start in range(0, len(flat), 8192):
         part = slice(start, start + 8192)
         wide = flat[part].astype(np.float64)

@@ -63,8 +63,7 @@ def _values(kernels: NDArray[np.float64], n: tuple[int, ...], stride: tuple[int,
         part = tuple(slice(k * c, (k + 1) * c) for k, c in zip(shift, coarse, strict=True))
         aliases.append(matrices[part])
     joined = np.concatenate(aliases, axis=-1) / math.sqrt(math.prod(stride))
-    values: NDArray[np.float64] = np.linalg.svd(joined, compute_uv=False).ravel()
-    return values
+    return np.asarray(np.linalg.svd(joined, compute_uv=False).ravel(), np.float64)
 
 
 def layer_operator(layer: Layer) -> OperatorScores:

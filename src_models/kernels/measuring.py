@@ -100,7 +100,7 @@ class Measurer:
         """Measure some rows."""
         layer, chosen = self._layer, self._chosen
         flat = layer.flat[part]
-        zero = ~flat.any(axis=1)
+        zero = np.asarray(~flat.any(axis=1))
         found = spectral_distances(flat, layer.size, self._grid, self._known)
         labels = decide(found, self._known, chosen.threshold, zero)
         target.codes[part], target.nearest[part] = labels.codes, labels.nearest

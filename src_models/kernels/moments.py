@@ -58,10 +58,16 @@ def moments_of(flat: NDArray[Any], size: Sequence[int]) -> Floats:
 
 def from_moments(values: NDArray[Any]) -> Floats:
     """The kernel that has these moments, the inverse of `moments`."""
-    out = np.asarray(values, np.float64)
-    for axis, k in enumerate(_checked(out.shape)):
-        out = np.moveaxis(np.tensordot(out, np.linalg.inv(_weights(k)), axes=([axis], [1])), -1, axis)
-    return out
+    array = np.asarray(values, np.float64)
+    return from_moments_of(array.reshape(1, -1), _checked(array.shape)).reshape(array.shape)
+
+
+def from_moments_of(values: NDArray[Any], size: Sequence[int]) -> Floats:
+    """`from_moments` of moments in rows, (N, entries)."""
+    parts: list[Any] = [np.linalg.inv(_weights(k)) for k in size]
+    inverse: Any = reduce(np.kron, parts)
+    found: Floats = np.asarray(values, np.float64) @ inverse.T
+    return found
 
 
 def coefficients(kernel: NDArray[Any], spacing: Sequence[float] | None = None) -> Floats:
@@ -95,19 +101,20 @@ def energy_shares(kernel: NDArray[Any]) -> Floats:
 
 def energy_of(flat: NDArray[Any], size: Sequence[int]) -> Floats:
     """`energy_shares` of kernels in rows."""
-    basis, degree = _polynomials(tuple(size))
+    basis, degree = polynomials(tuple(size))
     wide = np.asarray(flat, np.float64)
     largest = np.abs(wide).max(axis=1, keepdims=True, initial=0)
     wide = np.divide(wide, largest, out=np.zeros_like(wide), where=largest > 0)
     squared = (wide @ basis.T) ** 2
     sums = squared @ (degree[:, None] == np.arange(degree.max() + 1)).astype(np.float64)
     total = sums.sum(axis=1, keepdims=True)
-    return np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0)
+    shares: Floats = np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0)
+    return shares
 
 
 def energy_dimensions(size: Sequence[int]) -> NDArray[np.int64]:
     """How many of the orthonormal polynomials have each total degree; over their sum it is the Gaussian expectation."""
-    return np.bincount(_polynomials(tuple(size))[1])
+    return np.bincount(polynomials(tuple(size))[1])
 
 
 def energy_p(shares: NDArray[Any], degree: int, size: Sequence[int]) -> Floats:
@@ -125,7 +132,8 @@ def dc_index(flat: NDArray[Any]) -> Floats:
     """|sum K| / sum |K| of kernels in rows: 0 for a difference, 1 for an average; NaN for zeros."""
     wide = np.asarray(flat, np.float64)
     weight = np.abs(wide).sum(axis=1)
-    return np.divide(np.abs(wide.sum(axis=1)), weight, out=np.full(len(wide), np.nan), where=weight > 0)
+    index: Floats = np.divide(np.abs(wide.sum(axis=1)), weight, out=np.full(len(wide), np.nan), where=weight > 0)
+    return index
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,18 +189,19 @@ def _weights(k: int) -> Floats:
 @cache
 def _products(size: tuple[int, ...]) -> Floats:
     """The moments of a kernel as one matrix on its entries."""
-    found: Floats = reduce(np.kron, [_weights(k) for k in size])
+    parts: list[Any] = [_weights(k) for k in size]
+    found: Floats = reduce(np.kron, parts)
     return found
 
 
 @cache
-def _polynomials(size: tuple[int, ...]) -> tuple[Floats, NDArray[np.int64]]:
+def polynomials(size: tuple[int, ...]) -> tuple[Floats, NDArray[np.int64]]:
     """Orthonormal products of discrete (Gram) polynomials as rows, and the total degree of each."""
-    axes = []
+    axes: list[Any] = []
     for k in size:
         q, r = np.linalg.qr(np.vander(np.arange(k) - k // 2, k, increasing=True).astype(np.float64))
         axes.append((q * np.sign(np.diag(r))).T)
-    basis = reduce(np.kron, axes)
+    basis: Floats = reduce(np.kron, axes)
     degree = np.array([sum(a) for a in product(*(range(k) for k in size))])
     return basis, degree
 

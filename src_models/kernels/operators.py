@@ -134,8 +134,7 @@ def eigenvalues(tensors: Floats) -> Floats:
         middle = (tensors[:, 0, 0] + tensors[:, 1, 1]) / 2
         reach = np.hypot((tensors[:, 0, 0] - tensors[:, 1, 1]) / 2, tensors[:, 0, 1])
         return np.stack([middle + reach, middle - reach], axis=1)
-    found: Floats = np.linalg.eigvalsh(tensors)[:, ::-1]
-    return found
+    return np.asarray(np.linalg.eigvalsh(tensors)[:, ::-1], np.float64)
 
 
 def _classes(c: Floats, b: Floats, d: Floats, p: NDArray[np.int8], tolerance: float) -> NDArray[np.int16]:
@@ -168,7 +167,8 @@ def _advections(b: Floats, d: Floats) -> NDArray[np.int16]:
     along = np.einsum("ni,nij,nj->n", b, d, b)
     ratio = np.abs(along) / np.maximum(speed**3 / 2, np.finfo(np.float64).tiny)
     words = ("advection, central", "advection, one-sided", "advection, with diffusion")
-    return np.array([_CODE[word] for word in words], np.int16)[np.digitize(ratio, (0.5, 1.5))]
+    found: NDArray[np.int16] = np.array([_CODE[word] for word in words], np.int16)[np.digitize(ratio, (0.5, 1.5))]
+    return found
 
 
 def _diffusions(d: Floats, tolerance: float) -> NDArray[np.int16]:

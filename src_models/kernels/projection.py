@@ -76,9 +76,9 @@ def normalised(flat: NDArray[Any], how: Normalisation) -> Floats:
     if how == "raw":
         return wide
     norm = np.linalg.norm(wide, axis=1, keepdims=True)
-    wide = np.divide(wide, norm, out=np.zeros_like(wide), where=norm > 0)
+    wide = np.asarray(np.divide(wide, norm, out=np.zeros_like(wide), where=norm > 0), np.float64)
     if how == "unit+sign":
-        wide = wide * _leading_sign(wide)[:, None]
+        wide *= _leading_sign(wide)[:, None]
     return wide
 
 

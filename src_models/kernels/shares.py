@@ -82,5 +82,4 @@ def benjamini_hochberg(p: NDArray[np.floating]) -> NDArray[np.float64]:
 def tail(sorted_null: NDArray[np.floating], values: NDArray[np.floating]) -> NDArray[np.float64]:
     """(1 + random values that are at most as large) / (1 + random values), for each value."""
     below = np.searchsorted(sorted_null, values, side="right")
-    found: NDArray[np.float64] = (1.0 + below) / (1.0 + len(sorted_null))
-    return found
+    return np.asarray((1.0 + below) / (1.0 + len(sorted_null)), np.float64)

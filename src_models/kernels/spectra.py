@@ -147,7 +147,8 @@ def symbol(kernel: NDArray[Any], grid: Sequence[int]) -> NDArray[np.complex128]:
     array = np.asarray(kernel, np.float64)
     lead, size = array.shape[: array.ndim - len(grid)], array.shape[array.ndim - len(grid) :]
     wide = np.zeros((*lead, *grid))
-    wide[(..., *(slice(0, k) for k in size))] = array
+    corner: tuple[Any, ...] = (..., *(slice(0, k) for k in size))
+    wide[corner] = array
     rolled = np.roll(wide, [-(k // 2) for k in size], axis=tuple(range(-len(grid), 0)))
     # numpy's transform has the other sign in its exponent
     return np.conj(np.fft.fftn(rolled, axes=tuple(range(-len(grid), 0))))
@@ -183,5 +184,4 @@ def _dense(kernel: NDArray[np.float64], grid: tuple[int, ...]) -> NDArray[np.flo
             f"its decomposition needs {need / 1e9:.1f} GB",
             f"Take at most {DENSE_LIMIT.get(len(grid), 8)} points per axis, or the periodic boundary.",
         )
-    values: NDArray[np.float64] = np.linalg.svd(dense_matrix(kernel, grid), compute_uv=False)
-    return values
+    return np.asarray(np.linalg.svd(dense_matrix(kernel, grid), compute_uv=False), np.float64)
