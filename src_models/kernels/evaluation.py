@@ -66,6 +66,11 @@ class Evaluation:
     device : str
         Where the network runs.
 
+    Attributes
+    ----------
+    found : dict of str to list of ndarray
+        By case: the masks of the newest network that was scored, one per label of the card but the background.
+
     Raises
     ------
     InputError
@@ -81,6 +86,7 @@ class Evaluation:
         self._cases, self._device = tuple(cases), torch.device(device)
         self._prepared: list[Prepared] | None = None
         self._references: dict[str, NDArray[Any]] = {}
+        self.found: dict[str, list[NDArray[np.bool_]]] = {}
         self._labels = [label for label in card.labels if label.members or label.value != 0]
 
     @property
@@ -110,6 +116,7 @@ class Evaluation:
         for case, ready_case in zip(self._cases, self._prepared, strict=True):
             logits = predict_logits(network, ready_case.array, self._window(network, ready_case), self._device)
             found = self._masks(logits, ready_case)
+            self.found[case.id] = found
             reference = self._reference(case, found)
             parts[case.patient].append(
                 [Comparison.of(a, b, case.spacing, case.unit) for a, b in zip(found, reference, strict=True)]
