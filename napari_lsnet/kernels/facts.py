@@ -128,7 +128,7 @@ def _lines(
     exact = "exactly" if told["order_r"] < 0 else f"to order {told['order_r']}"
     lines = [
         ("Any label", f"{chance_of(told['p_any'])} to be as near to any; q = {number(told['q'])}"),
-        ("By cosine", f"{told['orientation']}, cos = {number(1 - told['cos_distance'])}"),
+        ("By cosine", _by_cosine(told)),
         ("Operator", f"{told['pde_class']}"),
         ("Order", f"{order} (p = {rank}), {exact}" + ("" if told["order_r"] < 0 else f" (r = {told['order_r']})")),
         ("Gain", f"{number(gain)} (sum of the weights)"),
@@ -146,6 +146,14 @@ def _lines(
     if told["kind"] == "unknown":
         lines.append(("Careful", "bare tensors: the sign of odd parts is not known"))
     return lines
+
+
+def _by_cosine(told: dict[str, Any]) -> str:
+    """The orientation is a sign, a known kernel, and the axes it is turned to."""
+    sign, _, rest = told["orientation"].partition(" ")
+    name, _, axes = rest.rpartition(" ")
+    cosine = 1 - told["cos_distance"]
+    return f"{name} along {axes}, cos = {number(-cosine if sign == '-' else cosine)}"
 
 
 def _vector(values: list[float], letters: str) -> str:

@@ -69,7 +69,8 @@ class LayerList(QTreeWidget):
             item.setTextAlignment(1, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
             kind = "" if layer.kind == "conv" else f", {layer.kind}"
             dead = f", {found.dead} dead" if found.dead else ""
-            tip = f"{layer.name}: {_times(layer.stored_size)}, {layer.out_channels} outputs, {layer.in_channels} inputs{kind}{dead}"
+            channels = f"{layer.out_channels} outputs, {layer.in_channels} inputs"
+            tip = f"{layer.name}: {_times(layer.stored_size)}, {channels}{kind}{dead}"
             for column in range(3):
                 item.setToolTip(column, tip)
             self.addTopLevelItem(item)

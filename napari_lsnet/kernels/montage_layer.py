@@ -10,7 +10,7 @@ import numpy as np
 from napari_lsnet.kernels.tiles import Tiling
 
 
-class Image(napari.layers.Image):
+class Image(napari.layers.Image):  # type: ignore[misc]
     """A montage of kernels.
 
     It has the name of its base: napari reads the kind of a layer, for its list and for saving, from the name of the

@@ -11,8 +11,9 @@ from qtpy.QtWidgets import QFrame, QProgressBar, QScrollArea, QVBoxLayout, QWidg
 from napari_lsnet import settings
 from napari_lsnet.forms import ParameterForm
 from napari_lsnet.jobs import Ending, JobState, Update
+from napari_lsnet.kernels.on_image import OnImage
 from napari_lsnet.kernels.results import Results
-from napari_lsnet.kernels.run import AnalysisRequest, run_of
+from napari_lsnet.kernels.run import Analysis, AnalysisRequest, run_of
 from napari_lsnet.kernels.source_chooser import SourceChooser
 from napari_lsnet.run_controls import RunControls, Sharing, row_of
 from napari_lsnet.section import Section, section_title
@@ -49,7 +50,7 @@ class KernelsPanel(QWidget):
         self.sharing = Sharing(self.controls, lambda: self.analysis_run.result, self._refuse)
         self._connect()
         if self.analysis_run.result is not None:
-            self.results.show_analysis(self.analysis_run.result)
+            self._show(self.analysis_run.result)
         self._follow()
 
     # ---- layout
@@ -73,6 +74,9 @@ class KernelsPanel(QWidget):
         rows.addWidget(self.models)
         rows.addWidget(Section("How", self.form))
         rows.addWidget(self.results)
+        self.on_image = OnImage(self._viewer, self.results)
+        rows.addWidget(self.on_image)
+        self.on_image.hide()
         rows.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -100,7 +104,9 @@ class KernelsPanel(QWidget):
         self.analysis_run.updated.connect(self._on_updated)
         self.analysis_run.ended.connect(self._on_ended)
         self.results.told.connect(self.controls.tell)
-        self.results.refused.connect(self._refuse)
+        for part in (self.results, self.on_image):
+            part.refused.connect(self._refuse)
+        self.on_image.told.connect(self.controls.tell)
 
     # ---- what the person does
 
@@ -169,8 +175,14 @@ class KernelsPanel(QWidget):
         skipped = f", {len(report.skipped)} left out" if report.skipped else ""
         self._outcome = f"{start}: {len(report.table):,} kernels in {len(report.layers)} layers{skipped}."
         self._outcome = " ".join([self._outcome, *report.notes])
-        self.results.show_analysis(found)
+        self._show(found)
         self.controls.tell(self._outcome)
+
+    def _show(self, found: Analysis) -> None:
+        self.on_image.features.forget()
+        self.results.show_analysis(found)
+        self.on_image.show()
+        self.on_image.follow()
 
     def _follow(self) -> None:
         """Buttons and lines follow the state."""

@@ -15,7 +15,9 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 from napari_lsnet.kernels.colours import MARK, weight_colour
 
 _CELL = 34
+_PLANE_CELL = 30
 _SMALL_CELL = 22
+_WIDE = 330
 _LINE = 14
 _GAP = 8
 _SMOOTH, _SHARP, _BOTH = "#56b4e9", "#e69f00", "#cc79a7"
@@ -30,10 +32,10 @@ class _Picture(QWidget):
         self._high = high
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def sizeHint(self) -> QSize:  # noqa: N802, D102
+    def sizeHint(self) -> QSize:  # noqa: N802
         return QSize(200, self._high)
 
-    def minimumSizeHint(self) -> QSize:  # noqa: N802, D102
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
         return QSize(120, self._high)
 
     def _begin(self, pixels: int = 11) -> QPainter:
@@ -62,21 +64,15 @@ class KernelPicture(_Picture):
     def show_kernel(self, kernel: NDArray[Any], largest: float) -> None:
         """Another kernel."""
         self._kernel, self._largest = kernel, largest
-        cell = self._cell()
-        self._high = kernel.shape[-2] * cell + (_LINE if kernel.ndim == 3 else 0) + 4
+        self._high = kernel.shape[-2] * self._cell() + (_LINE if kernel.ndim == 3 else 0) + 4
         self.setToolTip(np.array2string(kernel, precision=3, suppress_small=True))
         self.updateGeometry()
         self.update()
 
     def _cell(self) -> int:
-        planes = self._kernel.shape[0] if self._kernel.ndim == 3 else 1
-        wide = planes * self._kernel.shape[-1]
-        most = _CELL if planes == 1 else _SMALL_CELL + 8
-        return max(8, min(most, (max(self.width(), 240) - _GAP * planes) // max(wide, 1)))
-
-    def resizeEvent(self, event: Any) -> None:  # noqa: N802, D102
-        super().resizeEvent(event)
-        self._high = self._kernel.shape[-2] * self._cell() + (_LINE if self._kernel.ndim == 3 else 0) + 4
+        planes = int(self._kernel.shape[0]) if self._kernel.ndim == 3 else 1
+        most = _CELL if planes == 1 else _PLANE_CELL
+        return min(most, (_WIDE - _GAP * (planes - 1)) // (planes * int(self._kernel.shape[-1])))
 
     def paintEvent(self, _event: QPaintEvent | None) -> None:  # noqa: N802, D102
         painter = self._begin(9 if self._kernel.ndim == 3 else 10)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ROLE = "live kernels"
 """Of every layer of this room that only shows the analysis; such layers are no input of a run."""
 _SHARE = 0.06
-_FILL = 0.9
+_FILL = 0.86
 
 
 @dataclass(frozen=True)

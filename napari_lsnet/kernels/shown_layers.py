@@ -62,7 +62,7 @@ class ShownLayers:
         return self._row
 
     def layer(self, name: str) -> Any:
-        """ "montage", "components", "known", "veil" or "mark"; None where it is not there, or was removed by hand."""
+        """A layer by its name (montage, components, known, veil, mark); None where it is not there or was removed."""
         layer = self._layers.get(name)
         return layer if layer is not None and layer in self._viewer.layers else None
 
@@ -371,7 +371,7 @@ def _sample(living: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
 
 def _features(table: Any, rows: NDArray[np.intp]) -> Any:
     """All columns of some rows, words as categories."""
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
 
     columns: dict[str, Any] = {}
     for name, column in table.columns.items():

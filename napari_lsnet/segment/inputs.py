@@ -10,11 +10,11 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_lsnet.extent import ExtentChooser
 from napari_lsnet.image_input import ImageInput
+from napari_lsnet.network_image import channel_fault, region_of, sample_of, space_of, value_unit
 from napari_lsnet.roles import is_image
 from napari_lsnet.section import section_title, warning_line
 from napari_lsnet.segment.model_chooser import ModelChooser
 from napari_lsnet.segment.outputs import PROBABILITY
-from napari_lsnet.network_image import channel_fault, region_of, sample_of, space_of, value_unit
 from napari_lsnet.segment.request import Request, read_request
 from napari_lsnet.transforms import Region
 from src_models.errors import LsnetError

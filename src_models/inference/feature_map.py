@@ -200,9 +200,7 @@ def kernel_response(layer: Any, inside: Tensor, out: int, channel: int) -> Tenso
         if layer.transposed:
             weight = layer.weight[channel : channel + 1, out % (layer.out_channels // layer.groups)][:, None]
             call: Callable[..., Tensor] = functional.conv_transpose2d if ndim == 2 else functional.conv_transpose3d
-            found = call(
-                x, weight, None, layer.stride, layer.padding, layer.output_padding, 1, dilation=layer.dilation
-            )
+            found = call(x, weight, None, layer.stride, layer.padding, layer.output_padding, 1, dilation=layer.dilation)
             return found[0, 0]
         per_group = layer.in_channels // layer.groups
         weight = layer.weight[out : out + 1, channel % per_group][:, None]
