@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 FOLDER = Path(__file__).parent / "images"
 SAMPLES = Path(__file__).parents[1] / "sample_data"
 SIZE = (1280, 800)
@@ -35,7 +37,7 @@ def main() -> None:
         os.environ["XDG_CONFIG_HOME"] = home
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "settings.yaml")
         os.environ["LSNET_MODELS"] = str(arguments.models or Path(home) / "models")
-        for moments in (segment_moments, train_moments):
+        for moments in (segment_moments, segment_mr_moments, train_moments, models_moments):
             if not arguments.only or moments.__name__ in arguments.only:
                 size = tuple(int(n) for n in arguments.size.split("x"))
                 window = Window(arguments.theme, arguments.out, size)  # type: ignore[arg-type]
@@ -97,6 +99,40 @@ def segment_moments(window: Window, _home: Path) -> None:
     panel.segment_run.layers["entropy"].visible = True
     panel.inputs.models.about_section.header.setChecked(True)
     window.save("segment_3_uncertainty")
+
+
+def segment_mr_moments(window: Window, _home: Path) -> None:
+    """Both ends of a hippocampus in an MR, in 3D."""
+    from napari_lsnet.samples import hippocampus_mr
+    from napari_lsnet.segment.panel import SegmentPanel
+
+    viewer = window.viewer
+    (data, arguments, _), *_ = hippocampus_mr()
+    viewer.add_image(data, **arguments)
+    panel = SegmentPanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Segment with a network", area="right")
+    panel.inputs.models.refresh()
+    panel.inputs.models.choose(next(c.title for c in panel.inputs.models.choices if "hippocampus" in c.title))
+    window.wait(lambda: bool(panel.forecast_line.text()), LIMIT_S)
+    panel.run()
+    window.wait(lambda: panel.segment_run.state.ended, LIMIT_S)
+    found = panel.segment_run.layers["labels"].data
+    # both ends are to be seen: the plane where the smaller one is largest
+    both = [min((plane == label).sum() for label in (1, 2)) for plane in found]
+    viewer.dims.set_current_step(0, int(np.argmax(both)))
+    window.save("segment_4_mr")
+
+
+def models_moments(window: Window, _home: Path) -> None:
+    """The models that come with the program, and the card of one."""
+    from napari_lsnet.models.panel import ModelsPanel
+
+    panel = ModelsPanel(window.viewer)
+    window.viewer.window.add_dock_widget(panel, name="Manage models", area="right")
+    panel.refresh()
+    window.wait(lambda: panel.table.rowCount() > 0, LIMIT_S)
+    panel.table.selectRow(0)
+    window.save("models")
 
 
 def train_moments(window: Window, home: Path) -> None:

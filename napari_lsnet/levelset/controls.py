@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QSpinBox, QVBoxLayout, QWidget
 
 from napari_lsnet.jobs import JobState
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.levelset.timeline_bar import TimelineBar
+from napari_lsnet.run_controls import RUN_TEXT, RunControls, push_button, row_of
 from napari_lsnet.views import Curve, CurvePlot
-
-_RUN_TEXT = {
-    JobState.PREPARING: "Preparing...",
-    JobState.RUNNING: "Pause",
-    JobState.PAUSED: "Resume",
-    JobState.STOPPING: "Stopping...",
-}
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class Standing:
     goes_on: bool = False
 
 
-class Controls(QWidget):
+class Controls(RunControls):
     """Buttons, curve and status line.
 
     Parameters
@@ -66,45 +60,27 @@ class Controls(QWidget):
 
     Attributes
     ----------
-    run, rewind, cancel, accept, undo, copy_python, copy_command, save_record, copy_report : Signal()
+    rewind, accept, undo : Signal()
         The button was clicked.
     step : Signal(int)
         So many steps are wanted.
     """
 
-    run = Signal()
     step = Signal(int)
     rewind = Signal()
-    cancel = Signal()
     accept = Signal()
     undo = Signal()
-    copy_python = Signal()
-    copy_command = Signal()
-    save_record = Signal()
-    copy_report = Signal()
 
     def __init__(self, targets: LayerCombo, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        self.run_button = self._button("Run", "Grow the contour from the seeds, or go on", self.run)
-        self.step_button = self._button("Step", "Take so many steps, then rest", None)
+        super().__init__("mask", "Grow the contour from the seeds, or go on", "Stop and keep what was reached", parent)
+        self.step_button = push_button("Step", "Take so many steps, then rest")
         self.step_button.clicked.connect(lambda: self.step.emit(self.step_count.value()))
         self.step_count = QSpinBox()
         self.step_count.setRange(1, 1000)
         self.step_count.setToolTip("Steps per click on Step")
-        self.rewind_button = self._button("Rewind", "Back to the start; what was reached is given up", self.rewind)
-        self.cancel_button = self._button("Cancel", "Stop and keep what was reached", self.cancel)
-        self.accept_button = self._button("Accept", "Write the contour into the labels layer chosen here", self.accept)
-        self.undo_button = self._button("Undo", "Take the last Accept back", self.undo)
-        self.python_button = self._button("Python", "Copy a script that makes the same mask", self.copy_python)
-        self.command_button = self._button("Command", "Copy a command line that makes the same mask", self.copy_command)
-        self.record_button = self._button(
-            "Save record...",
-            "A file with everything that was done; lsnet replay makes the mask again",
-            self.save_record,
-        )
-        self.report_button = self._button("Copy report", "Versions and trace, without your data", self.copy_report)
-        self.report_button.hide()
+        self.rewind_button = push_button("Rewind", "Back to the start; what was reached is given up", self.rewind)
+        self.accept_button = push_button("Accept", "Write the contour into the labels layer chosen here", self.accept)
+        self.undo_button = push_button("Undo", "Take the last Accept back", self.undo)
         self.targets = targets
         targets.setToolTip("The labels layer to write into; its other labels stay as they are")
         self.label = QSpinBox()
@@ -114,31 +90,24 @@ class Controls(QWidget):
         self.rate_curve = Curve("rate", "", "#6c9ef8")
         self.plot = CurvePlot(self.size_curve, self.rate_curve, x_name="time")
         self.timeline = TimelineBar()
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.status.setMinimumHeight(max(60, self.status.fontMetrics().lineSpacing() * 3))
-        self.status.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(3)
-        rows.addLayout(_row((self.run_button, 3), (self.cancel_button, 2), (self.rewind_button, 2)))
-        rows.addLayout(_row((self.step_button, 3), (self.step_count, 2), (self.undo_button, 2)))
+        rows.addLayout(row_of((self.run_button, 3), (self.cancel_button, 2), (self.rewind_button, 2)))
+        rows.addLayout(row_of((self.step_button, 3), (self.step_count, 2), (self.undo_button, 2)))
         rows.addWidget(self.plot)
         rows.addWidget(self.timeline)
         rows.addWidget(self.status)
         rows.addWidget(self.report_button)
-        rows.addLayout(_row((self.accept_button, 3), (targets, 4), (self.label, 2)))
-        rows.addLayout(
-            _row((QLabel("Copy as"), 0), (self.python_button, 2), (self.command_button, 2), (self.record_button, 3))
-        )
+        rows.addLayout(row_of((self.accept_button, 3), (targets, 4), (self.label, 2)))
+        rows.addLayout(self.copy_row())
 
     def follow(self, now: Standing) -> None:
         """Enable and name the buttons."""
         busy = now.state in (JobState.PREPARING, JobState.RUNNING, JobState.PAUSED)
         stopping = now.state is JobState.STOPPING
         live = now.state in (JobState.RUNNING, JobState.PAUSED)
-        text = _RUN_TEXT.get(now.state, "Continue" if now.can_continue else "Run")
+        text = RUN_TEXT.get(now.state, "Continue" if now.can_continue else "Run")
         back = now.looks_back and not stopping and now.state is not JobState.PREPARING
         goes_on = back and now.goes_on
         self.run_button.setText("Go on from here" if goes_on else text)
@@ -148,31 +117,4 @@ class Controls(QWidget):
         self.rewind_button.setEnabled(not stopping and (live or now.can_rewind))
         self.accept_button.setEnabled(live or back or (now.has_result and now.can_rewind and not busy and not stopping))
         self.undo_button.setEnabled(now.can_undo and not live)
-        for button in (self.python_button, self.command_button, self.record_button):
-            button.setEnabled(now.has_result and not busy and not stopping)
-
-    def tell(self, text: str, *, warning: bool = False, details: bool = False) -> None:
-        """Write the status line; `details` offers the report."""
-        self.status.setText(text)
-        self.status.setProperty("warning", warning)
-        font = self.status.font()
-        font.setBold(warning)
-        self.status.setFont(font)
-        self.report_button.setVisible(details)
-
-    def _button(self, text: str, tip: str, signal: Signal | None) -> QPushButton:
-        button = QPushButton(text)
-        button.setToolTip(tip)
-        button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        button.setMinimumWidth(button.fontMetrics().horizontalAdvance(text) + 14)
-        if signal is not None:
-            button.clicked.connect(lambda: signal.emit())
-        return button
-
-
-def _row(*widgets: tuple[QWidget, int]) -> QHBoxLayout:
-    row = QHBoxLayout()
-    row.setSpacing(3)
-    for widget, stretch in widgets:
-        row.addWidget(widget, stretch)
-    return row
+        self.allow_copies(now.has_result and not busy and not stopping)

@@ -22,16 +22,17 @@ from napari_lsnet.levelset.arrival_bar import ArrivalBar
 from napari_lsnet.levelset.controls import Controls, Standing
 from napari_lsnet.levelset.engine_preparation import engine_preparation
 from napari_lsnet.levelset.inputs import Inputs
+from napari_lsnet.levelset.kept import Kept
 from napari_lsnet.levelset.labels_request import LabelsRequest
 from napari_lsnet.levelset.learned_speed import SpeedSource, holds_strokes, with_speed
 from napari_lsnet.levelset.picture import is_step
 from napari_lsnet.levelset.request import Frame, Request, memory_needed
 from napari_lsnet.levelset.run import run_of
 from napari_lsnet.levelset.scrubbing import Scrubbing
-from napari_lsnet.levelset.sharing import Sharing
 from napari_lsnet.levelset.speed_tools import SpeedTools
 from napari_lsnet.levelset.steering import Steering, steers
 from napari_lsnet.roles import is_live
+from napari_lsnet.run_controls import Sharing
 from napari_lsnet.section import Section, section_title, wrapped_line
 from src_models.errors import InputError, LsnetError
 from src_models.levelset.parameters import LevelSetParameters
@@ -89,12 +90,13 @@ class LevelSetPanel(QWidget):
         self._news_timer.setInterval(_NEWS_MS)
         self._news_timer.timeout.connect(self._tell_news)
         self._build()
-        self.sharing = Sharing(self.controls, self._refuse)
+        self.kept: Kept | None = None
+        self.sharing = Sharing(self.controls, lambda: self.kept, self._refuse)
         self.scrubbing = Scrubbing(viewer, run, self.controls.timeline, self.controls.plot, self)
         self._connect()
         self._on_inputs()
         if self.level_set_run.result is not None and self.level_set_run.request is not None:
-            self.sharing.kept = (self.level_set_run.request, self.level_set_run.result)
+            self.kept = Kept(self.level_set_run.request, self.level_set_run.result)
         self._follow()
         self.controls.run_button.setToolTip(self.controls.run_button.toolTip() + hint("run"))
         self.controls.step_button.setToolTip(self.controls.step_button.toolTip() + hint("step"))
@@ -200,7 +202,7 @@ class LevelSetPanel(QWidget):
     def rewind(self) -> None:
         """Back to the start."""
         self._after = None
-        self.sharing.kept = None
+        self.kept = None
         self.scrubbing.forget()
         self.level_set_run.rewind()
         if not self.level_set_run.is_busy:
@@ -252,7 +254,7 @@ class LevelSetPanel(QWidget):
 
     def _tell_accepted(self, request: Request, result: Any, accepted: Accepted) -> None:
         self._accepted.append(accepted)
-        self.sharing.kept = (request, result)
+        self.kept = Kept(request, result)
         self.level_set_run.set_aside()
         self.controls.targets.choose(accepted.layer)
         kept = f" {accepted.kept:,} voxels of other labels were left alone." if accepted.kept else ""
@@ -308,7 +310,7 @@ class LevelSetPanel(QWidget):
             return
         self._inputs_changed = False
         self.arrival.hide_estimate()
-        self.sharing.kept = None
+        self.kept = None
         self.scrubbing.begin(frame)
         curve, three = self.controls.size_curve, request.image.ndim == 3
         known = request.volume.spacing_known
@@ -388,7 +390,7 @@ class LevelSetPanel(QWidget):
         if request is None or result is None:
             self.controls.tell("Cancelled before the first step.")
             return
-        self.sharing.kept = (request, result)
+        self.kept = Kept(request, result)
         self._tell_place()
         after, self._after = self._after, None
         if after is not None:
@@ -426,7 +428,7 @@ class LevelSetPanel(QWidget):
                 state=self.level_set_run.state,
                 can_run=not reason,
                 can_continue=not reason and self._can_continue(),
-                has_result=self.sharing.kept is not None,
+                has_result=self.kept is not None,
                 can_rewind=self.level_set_run.result is not None,
                 can_undo=bool(self._accepted),
                 looks_back=self.scrubbing.is_away,

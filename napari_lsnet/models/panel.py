@@ -67,6 +67,7 @@ class ModelsPanel(QWidget):
         self._then: Callable[[Any], None] | None = None
         self._message = ""
         self._looked = False
+        self._placed = False
         self._damaged: dict[Path, tuple[int, Entry]] = {}
         self._watcher = QFileSystemWatcher(self)
         self._soon = QTimer(self)
@@ -92,9 +93,10 @@ class ModelsPanel(QWidget):
         split = QSplitter(Qt.Orientation.Vertical)
         split.addWidget(self.table)
         split.addWidget(self.card)
-        split.setStretchFactor(0, 3)
-        split.setStretchFactor(1, 2)
+        split.setStretchFactor(1, 1)
         split.setChildrenCollapsible(False)
+        split.splitterMoved.connect(lambda *_: setattr(self, "_placed", True))
+        self._split = split
         self.download_button = _button("Download", "Fetch the chosen model and verify it")
         self.verify_button = _button("Verify", "Compare the hash of the chosen model, or of all, with its card")
         self.remove_button = _button("Remove...", "Take the files of the chosen model away")
@@ -180,8 +182,17 @@ class ModelsPanel(QWidget):
         entries = tuple(self._as_verified(entry) for entry in entries)
         self._watch()
         self.table.show_entries(entries, None if select is None else (select.name, select.version))
+        self._share_height()
         if not entries and not self._message:
             self.tell("There are no models yet. Import one, or train a network.")
+
+    def _share_height(self) -> None:
+        """As many rows as there are, up to half; the card takes the rest, until a person moves the border."""
+        whole = sum(self._split.sizes())
+        if self._placed or not whole:
+            return
+        rows = min(self.table.height_of_rows() + 8, whole // 2)
+        self._split.setSizes([rows, whole - rows])
 
     def download(self) -> None:
         """Fetch the chosen model."""

@@ -58,6 +58,12 @@ class ModelTable(QTableWidget):
         row = self.currentRow()
         return self._entries[row] if self.selectedItems() and 0 <= row < len(self._entries) else None
 
+    def height_of_rows(self) -> int:
+        """What titles, rows and the bar below them take, in pixels."""
+        titles, bar = self.horizontalHeader(), self.horizontalScrollBar()
+        around = sum(part.sizeHint().height() for part in (titles, bar) if part is not None)
+        return around + sum(self.rowHeight(row) for row in range(self.rowCount()))
+
     def show_entries(self, entries: Sequence[Entry], select: tuple[str, str] | None = None) -> None:
         """List other models; the row that was chosen, or `select`, stays chosen where it is still there."""
         before = self.entry

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
+from typing import Any
 
 from src_models.weights.listing import Entry
 
@@ -38,13 +40,12 @@ def card_html(entry: Entry) -> str:
         "Input": channels + (f", voxels of {spacing} {preparation.unit}" if spacing else ""),
         "Labels": ", ".join(f"{label.value} {label.name}" for label in card.labels),
         "Trained on": _data(entry),
-        "Scores": "; ".join(_row(row) for row in card.metrics[:6])
-        + (f" ({card.metrics_note})" if card.metrics_note else ""),
         "Licence": entry.licence or "not stated",
         "SHA-256": entry.sha256,
+        "Scores": card.metrics_note if card.metrics else "",
     }
     lines = [f"<b>{name}:</b> {html.escape(value)}" for name, value in rows.items() if value.strip()]
-    return "<br>".join([title, *lines])
+    return "<br>".join([title, *lines]) + _scores(card.metrics)
 
 
 def _data(entry: Entry) -> str:
@@ -56,5 +57,15 @@ def _data(entry: Entry) -> str:
     return data.name + counted + (f", {data.licence}" if data.licence else "")
 
 
-def _row(row: dict[str, object]) -> str:
-    return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+def _scores(rows: Sequence[dict[str, Any]]) -> str:
+    """What the card says of unseen patients, one line for each set and label."""
+    return "".join(f"<br>- {html.escape(_score(row))}" for row in rows)
+
+
+def _score(row: dict[str, Any]) -> str:
+    """Trainings of this program give Dice with its interval; what others give is told as it is."""
+    if not {"fold", "name", "dice", "low", "high", "patients"} <= row.keys():
+        return ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+    fold = f"fold {row['fold']}" if str(row["fold"]).isdigit() else f"{row['fold']}"
+    values = f"{row['dice']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{fold}, {row['name']}: Dice {values}, {row['patients']} patients"

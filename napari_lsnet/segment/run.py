@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -10,11 +12,42 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from napari_lsnet.jobs import Ending, Job, Update
 from napari_lsnet.one_job import OneJob
 from napari_lsnet.segment.outputs import add_outputs
+from napari_lsnet.segment.replay_text import as_command_line, as_python
 from napari_lsnet.segment.request import Request
 from napari_lsnet.segment.slabs import LiveLabels, SlabWatch, result_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+    from src_models.record import Record
+
+
+@dataclass(frozen=True)
+class Made:
+    """Labels with what made them, to take along.
+
+    Attributes
+    ----------
+    request : Request
+        What was asked for.
+    result : Prediction
+        What came of it.
+    """
+
+    request: Request
+    result: Any
+
+    def as_python(self) -> str:
+        """A script that makes them again."""
+        return as_python(self.request)
+
+    def as_command_line(self) -> str:
+        """A command line that makes them again."""
+        return as_command_line(self.request)
+
+    def record_for(self, folder: Path) -> Record:
+        """Their record, to be saved in a folder."""
+        return self.request.record_for(self.result.record, folder)
 
 
 class SegmentRun(OneJob):
@@ -47,6 +80,11 @@ class SegmentRun(OneJob):
         self.request: Request | None = None
         self.result: Any = None  # a Prediction
         self.layers: dict[str, Any] = {}
+
+    @property
+    def made(self) -> Made | None:
+        """The newest result."""
+        return None if self.request is None or self.result is None else Made(self.request, self.result)
 
     def start(self, request: Request) -> None:
         """Begin."""

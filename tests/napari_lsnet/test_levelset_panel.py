@@ -259,7 +259,7 @@ def test_layers_may_be_renamed_and_deleted_while_it_runs(panel, qtbot):
     qtbot.waitUntil(lambda: panel.level_set_run.state is JobState.DONE, timeout=60_000)
     assert "Level set (live)" not in panel.viewer.layers
     panel.accept()
-    assert panel.viewer.layers["Level set"].data.sum() == panel.sharing.kept[1].mask.sum()
+    assert panel.viewer.layers["Level set"].data.sum() == panel.kept.result.mask.sum()
 
 
 @pytest.mark.parametrize(

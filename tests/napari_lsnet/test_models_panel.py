@@ -15,6 +15,7 @@ from napari_lsnet import settings
 from napari_lsnet.models.import_dialog import AS_IT_SAYS, ImportDialog
 from napari_lsnet.models.panel import ModelsPanel
 from napari_lsnet.models.table import COLUMNS
+from napari_lsnet.models.words import _score
 from src_models.weights import store
 from src_models.weights.importers import ImportOptions
 from src_models.weights.manifest import Manifest, Offer
@@ -268,3 +269,28 @@ def test_the_folder_of_the_settings_holds(panel, tmp_path):
     assert "liver@1" not in rows(panel)
     settings.change(model_folder="")
     assert "liver@1" in rows(panel)
+
+
+def test_scores_of_a_training_are_told_with_their_interval() -> None:
+    """And those of others as they are."""
+    ours = {"fold": "0", "name": "liver", "dice": 0.95, "low": 0.9, "high": 1.0, "patients": 7, "cases": 9}
+    assert _score(ours) == "fold 0, liver: Dice 0.950 [0.900, 1.000], 7 patients"
+    assert _score(ours | {"fold": "all but 2"}).startswith("all but 2, liver")
+    assert _score({"Dice": 0.5, "n": 3}) == "Dice 0.500, n 3"
+
+
+def test_the_table_takes_the_height_of_its_rows_until_a_person_moves_the_border(panel, qtbot) -> None:
+    panel.setParent(None)
+    qtbot.addWidget(panel)
+    panel.resize(340, 900)
+    with qtbot.waitExposed(panel):
+        panel.show()
+    panel.refresh()
+    rows, card = panel._split.sizes()
+    assert 0 < rows < card
+    panel._split.moveSplitter(rows + 60, 1)
+    moved = panel._split.sizes()
+    panel.refresh()
+
+    assert moved[0] == rows + 60
+    assert panel._split.sizes() == moved

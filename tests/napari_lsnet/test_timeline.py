@@ -207,7 +207,7 @@ def test_accept_takes_the_step_on_show_with_a_record_of_its_own(panel, qtbot, pa
     qtbot.waitUntil(lambda: "Level set" in panel.viewer.layers, timeout=20_000)
     labels = panel.viewer.layers["Level set"]
     np.testing.assert_array_equal(labels.data == 1, u > 0)
-    record = panel.sharing.kept[1].record
+    record = panel.kept.result.record
     assert labels.metadata["lsnet"]["record"]["result"]["steps"] == 7
     assert finish(replay(record, ball())).level_set.tobytes() == u.tobytes()
 
