@@ -65,6 +65,8 @@ class Evaluation:
         Of `metrics.FORMULAS`; the mean over labels counts.
     device : str
         Where the network runs.
+    step : float
+        Between windows, as a share of one; 1 lays them side by side, which takes a quarter of the time in 2D.
 
     Attributes
     ----------
@@ -78,11 +80,16 @@ class Evaluation:
     """
 
     def __init__(
-        self, card: ModelCard, cases: Sequence[EvaluationCase], metric: str = "dice", device: str = "cpu"
+        self,
+        card: ModelCard,
+        cases: Sequence[EvaluationCase],
+        metric: str = "dice",
+        device: str = "cpu",
+        step: float = 0.5,
     ) -> None:
         if not cases:
             raise InputError("kernels-cases", "There is no case to score on", "", "Give a folder of images and labels.")
-        self.metric, self.card = metric, card
+        self.metric, self.card, self.step = metric, card, step
         self._cases, self._device = tuple(cases), torch.device(device)
         self._prepared: list[Prepared] | None = None
         self._references: dict[str, NDArray[Any]] = {}
@@ -114,7 +121,8 @@ class Evaluation:
         parts: dict[str, list[list[Comparison]]] = {patient: [] for patient in self.patients}
         network.to(self._device).eval()
         for case, ready_case in zip(self._cases, self._prepared, strict=True):
-            logits = predict_logits(network, ready_case.array, self._window(network, ready_case), self._device)
+            window = self._window(network, ready_case)
+            logits = predict_logits(network, ready_case.array, window, self._device, self.step)
             found = self._masks(logits, ready_case)
             self.found[case.id] = found
             reference = self._reference(case, found)

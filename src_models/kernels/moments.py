@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -64,8 +64,7 @@ def from_moments(values: NDArray[Any]) -> Floats:
 
 def from_moments_of(values: NDArray[Any], size: Sequence[int]) -> Floats:
     """`from_moments` of moments in rows, (N, entries)."""
-    parts: list[Any] = [np.linalg.inv(_weights(k)) for k in size]
-    inverse: Any = reduce(np.kron, parts)
+    inverse = _kron([np.linalg.inv(_weights(k)) for k in size])
     found: Floats = np.asarray(values, np.float64) @ inverse.T
     return found
 
@@ -189,19 +188,24 @@ def _weights(k: int) -> Floats:
 @cache
 def _products(size: tuple[int, ...]) -> Floats:
     """The moments of a kernel as one matrix on its entries."""
-    parts: list[Any] = [_weights(k) for k in size]
-    found: Floats = reduce(np.kron, parts)
-    return found
+    return _kron([_weights(k) for k in size])
+
+
+def _kron(parts: Sequence[Floats]) -> Floats:
+    product_of: Floats = np.ones((1, 1))
+    for part in parts:
+        product_of = np.asarray(np.kron(product_of, part), np.float64)
+    return product_of
 
 
 @cache
 def polynomials(size: tuple[int, ...]) -> tuple[Floats, NDArray[np.int64]]:
     """Orthonormal products of discrete (Gram) polynomials as rows, and the total degree of each."""
-    axes: list[Any] = []
+    axes: list[Floats] = []
     for k in size:
         q, r = np.linalg.qr(np.vander(np.arange(k) - k // 2, k, increasing=True).astype(np.float64))
-        axes.append((q * np.sign(np.diag(r))).T)
-    basis: Floats = reduce(np.kron, axes)
+        axes.append(np.asarray((q * np.sign(np.diag(r))).T, np.float64))
+    basis = _kron(axes)
     degree = np.array([sum(a) for a in product(*(range(k) for k in size))])
     return basis, degree
 

@@ -1,0 +1,268 @@
+"""Experiments with kernels: exact operations, bits put back, a planted effect found, chance told apart; drift."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from src_models.errors import InputError
+from src_models.kernels import KernelAnalysisParameters, KernelReport, analyse
+from src_models.kernels.changes import SPANS, Operation, applied, modified, span
+from src_models.kernels.drift import compare, comparison_csv, drift, first_change, json_lines
+from src_models.kernels.evaluation import Evaluation, EvaluationCase
+from src_models.kernels.knockout import effects_csv, effects_section, knock_out
+from src_models.kernels.moments import moments
+from src_models.kernels.result import Layer
+from src_models.kernels.selection import Selection, controls, select
+from src_models.progress import Progress, finish
+from src_models.weights.store import load
+from tests.src_models.kernels.networks import seeded, small
+
+QUICK = KernelAnalysisParameters(n=16, null_draws=100, cluster_draws=0, threads=1)
+RANDOM = np.random.default_rng(0)
+SIZES = [(3, 3), (3, 3, 3)]
+
+
+def _kernels(size: tuple[int, ...], count: int = 20) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(count, int(np.prod(size))))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SPANS)
+def test_projections_are_projections(size: tuple[int, ...], name: str) -> None:
+    flat = _kernels(size)
+    onto, without = (applied(flat, size, Operation(kind=kind, detail=name), RANDOM) for kind in ("onto", "without"))
+    assert np.abs(onto + without - flat).max() < 1e-12
+    assert np.abs(applied(onto, size, Operation(kind="onto", detail=name), RANDOM) - onto).max() < 1e-12
+    assert np.abs((onto * without).sum(axis=1)).max() < 1e-10
+    basis = span(name, size)
+    assert np.abs(basis @ basis.T - np.eye(len(basis))).max() < 1e-12
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_operations_do_what_they_say(size: tuple[int, ...]) -> None:
+    flat = _kernels(size)
+    zero_mean = applied(flat, size, Operation(kind="onto", detail="mean-zero"), RANDOM)
+    assert np.abs(zero_mean.sum(axis=1)).max() < 1e-12
+    degrees = ",".join(str(k) for k in range(1, 2 * len(size) + 1))
+    no_sum = applied(flat, size, Operation(kind="moments", detail=degrees), RANDOM)
+    changed = np.abs(no_sum - flat) > 1e-12
+    assert changed.sum(axis=1).max() == 1, "dropping m_0 changes the centre alone"
+    assert changed[:, flat.shape[1] // 2].all()
+    first = applied(flat, size, Operation(kind="moments", detail="1"), RANDOM)[0].reshape(size)
+    kept = moments(first)
+    degree = np.indices(size).sum(axis=0)
+    assert np.abs(kept[degree != 1]).max() < 1e-12
+    assert kept[degree == 1] == pytest.approx(moments(flat[0].reshape(size))[degree == 1])
+    for kind in ("shuffle", "noise"):
+        found = applied(flat, size, Operation(kind=kind), np.random.default_rng(2))  # type: ignore[arg-type]
+        assert np.linalg.norm(found, axis=1) == pytest.approx(np.linalg.norm(flat, axis=1))
+        assert np.abs(found - flat).max() > 0.1
+    template = applied(flat, size, Operation(kind="template"), RANDOM)
+    assert ((template - flat) * template).sum(axis=1) == pytest.approx(np.zeros(20), abs=1e-10)
+    half = applied(flat, size, Operation(kind="zero", strength=0.5), RANDOM)
+    assert half == pytest.approx(flat / 2)
+    same = applied(flat, size, Operation(kind="onto", detail="first", keep_norm=True), RANDOM)
+    assert np.linalg.norm(same, axis=1) == pytest.approx(np.linalg.norm(flat, axis=1))
+
+
+@pytest.mark.parametrize("text", ["", "zer", "onto", "onto:nothing", "moments:x", "template:paper-7"])
+def test_operations_that_do_not_exist_are_told(text: str) -> None:
+    with pytest.raises(InputError, match="no operation"):
+        Operation.parse(text)
+
+
+def _state(network: nn.Module) -> list[bytes]:
+    return [value.detach().numpy().tobytes() for value in network.state_dict().values()]
+
+
+def _layers(network: nn.Module) -> tuple[Layer, ...]:
+    from src_models.kernels.collect import collect_module
+
+    return collect_module(network).layers
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Conv2d(4, 6, 3, groups=2),
+        nn.ConvTranspose2d(4, 6, 3, groups=2),
+        nn.ConvTranspose3d(2, 3, 3),
+        nn.Conv3d(2, 3, (1, 3, 3)),
+    ],
+)
+def test_kernels_are_changed_where_they_were_read_and_put_back_bit_by_bit(module: nn.Module) -> None:
+    network = seeded(nn.Sequential(module))
+    before = _state(network)
+    (layer,) = _layers(network)
+    rows = np.array([1, 3])
+    new = np.zeros((2, layer.flat.shape[1]))
+    with modified(network, [(layer, rows, new)]):
+        (changed,) = _layers(network)
+        assert not changed.flat[rows].any()
+        others = np.setdiff1d(np.arange(layer.count), rows)
+        assert np.array_equal(changed.flat[others], layer.flat[others])
+    assert _state(network) == before
+    with modified(network, [(layer, rows, layer.flat[rows])]):
+        assert _state(network) == before, "putting in what is there changes no bit"
+    with pytest.raises(RuntimeError, match="inside"), modified(network, [(layer, rows, new)]):
+        raise RuntimeError("inside")
+    assert _state(network) == before
+
+
+def _wide() -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(1, 40, 3, padding=1, bias=False))
+    return seeded(network)
+
+
+def _analysed(network: nn.Module) -> KernelReport:
+    return finish(analyse(network, QUICK))
+
+
+class _Planted:
+    """Scores the norm of the kernels that matter; every patient sees a little more or less of it."""
+
+    def __init__(self, matters: np.ndarray) -> None:
+        self.matters = matters
+
+    def __call__(self, network: Any) -> Generator[Progress, None, Mapping[str, float]]:
+        yield Progress(phase="score")
+        norms = network[0].weight.detach().flatten(1).norm(dim=1).numpy()
+        value = float(norms[self.matters].sum() / 100)
+        return {f"p{k}": value * (1 + 0.01 * k) for k in range(6)}
+
+
+def test_a_planted_effect_is_found_and_controls_miss_it() -> None:
+    network = _wide()
+    report = _analysed(network)
+    matters = np.array([3, 8, 21, 30])
+    before = _state(network)
+    selections = [Selection(rows=tuple(matters.tolist())), Selection(rows=(0, 1, 2, 4))]
+    found = finish(knock_out(network, report, selections, _Planted(matters), draws=39, doses=(0.5, 1.0)))
+    assert _state(network) == before
+    strong, none = found
+    assert strong.p == pytest.approx(1 / 40)
+    assert strong.excess_high < 0
+    assert strong.kernels == 4
+    assert none.change == 0
+    assert none.p > 0.5
+    assert strong.doses[0][1] == pytest.approx(strong.change / 2, rel=1e-5)
+    assert strong.doses[1][1] == strong.change
+    assert strong.low <= strong.change <= strong.high < 0
+    again = finish(knock_out(network, report, selections, _Planted(matters), draws=39, doses=(0.5, 1.0)))
+    assert again == found
+    lines = effects_csv(found).decode().splitlines()
+    assert len(lines) == 3
+    assert "beyond random" in effects_section(found, "Dice")
+
+
+def test_without_an_effect_p_values_are_those_of_chance() -> None:
+    """Random selections of random kernels: p is uniform, so few of 60 fall below 0.1."""
+    network = _wide()
+    report = _analysed(network)
+    random = np.random.default_rng(5)
+    picks = [Selection(rows=tuple(np.sort(random.choice(40, 4, replace=False)).tolist())) for _ in range(60)]
+    found = finish(knock_out(network, report, picks, _Planted(np.arange(40)), draws=19, seed=3))
+    low = sum(effect.p <= 0.1 for effect in found)
+    assert low <= 14
+    assert 0.3 < np.mean([effect.p for effect in found]) < 0.7
+
+
+def test_a_stopped_or_failed_experiment_leaves_the_network_as_it_was() -> None:
+    network = _wide()
+    report, before = _analysed(network), _state(network)
+    work = knock_out(network, report, [Selection(rows=(1, 2))], _Planted(np.arange(40)))
+    for number, _ in enumerate(work):
+        if number == 3:
+            work.close()
+    assert _state(network) == before
+
+    def failing(_: Any) -> Generator[Progress, None, Mapping[str, float]]:
+        yield Progress(phase="score")
+        raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        finish(knock_out(network, report, [Selection(rows=(1, 2))], failing))
+    assert _state(network) == before
+    with pytest.raises(InputError, match="without controls"):
+        finish(knock_out(network, report, [Selection(rows=(1,))], failing, draws=0))
+
+
+def test_controls_have_the_layers_and_norms_of_the_selection() -> None:
+    report = _analysed(small())
+    rows = select(report, Selection(layer=("3",), rows=()))
+    assert len(rows) == 24
+    some = rows[:7]
+    drawn = controls(report, some, np.random.default_rng(0))
+    assert len(drawn) == 7
+    assert np.isin(drawn, rows).all()
+    norm = report.table.numbers("norm")
+    edges = np.quantile(norm[rows], np.linspace(0, 1, 11)[1:-1])
+    assert np.array_equal(np.sort(np.digitize(norm[drawn], edges)), np.sort(np.digitize(norm[some], edges)))
+
+
+def test_selections_are_read_and_wrong_ones_are_told() -> None:
+    report = _analysed(small())
+    labels = report.table.words("label")
+    found = select(report, Selection.parse("label=laplacian,edge; layer=3"))
+    assert set(labels[found]) <= {"laplacian", "edge"}
+    assert (found >= 6).all()
+    first = select(report, Selection.parse("order=1"))
+    assert (report.table.numbers("order_p")[first] == 1).all()
+    assert select(report, Selection.parse("order=0,1,2,3,4")).size == 30
+    for text in ("labels", "label=", "label=curl", "layer=nothing*", "rows=900", "order=x", "order=9"):
+        with pytest.raises(InputError):
+            select(report, Selection.parse(text))
+
+
+def test_cases_are_scored_per_patient_and_without_reference_by_agreement() -> None:
+    model = load("unet-liver-2d")
+    random = np.random.default_rng(0)
+    images = [random.uniform(0, 255, (1, 40, 48)).astype(np.float32) for _ in range(3)]
+    labels = np.zeros((40, 48), np.int16)
+    labels[10:30, 10:30] = 1
+    cases = [EvaluationCase(f"s{k}", f"p{k // 2}", image, (1, 1), labels, "px") for k, image in enumerate(images)]
+    scores = finish(Evaluation(model.card, cases).run(model.network))
+    assert list(scores) == ["p0", "p1"]
+    assert all(0 <= score <= 1 for score in scores.values())
+    alone = [EvaluationCase("a", "a", images[0], (1, 1), None, "px")]
+    agreement = Evaluation(model.card, alone)
+    assert agreement.agreement
+    assert finish(agreement.run(model.network)) == {"a": 1.0}
+    with pytest.raises(InputError, match="no case"):
+        Evaluation(model.card, [])
+
+
+# -- drift
+
+
+def test_drift_of_known_changes() -> None:
+    start = _kernels((3, 3), 4)
+    moved = np.stack([start[0], 2 * start[1], -start[2], np.zeros(9)])
+    found = drift(moved, start, (3, 3))
+    assert found.relative == pytest.approx([0, 1, 2, 1])
+    assert found.turn[:3] == pytest.approx([0, 0, 2], abs=1e-12)
+    assert found.scale == pytest.approx([1, 2, -1, 0])
+    assert np.isnan(found.turn[3])
+    lines = [json.loads(line) for line in json_lines("rho", 3, found).splitlines()]
+    assert [line["kernel"] for line in lines] == [0, 1, 2, 3]
+    assert lines[3]["turn"] is None
+    orders = [np.array([1, 1], np.int8), np.array([1, 0], np.int8), np.array([1, 0], np.int8)]
+    assert first_change(orders).tolist() == [-1, 1]
+    with pytest.raises(InputError, match="not those of the start"):
+        drift(start, start[:2], (3, 3))
+
+
+def test_two_states_of_one_network_are_compared_and_other_networks_are_refused() -> None:
+    one, other = _analysed(small()), _analysed(seeded(small(), 1))
+    found = compare(one, other)
+    assert [len(each) for each in found.drifts] == [6, 24]
+    assert comparison_csv(found).decode().count("\n") == 31
+    assert all(np.abs(each.relative).max() == 0 for each in compare(one, one).drifts)
+    with pytest.raises(InputError, match="not of one architecture"):
+        compare(one, _analysed(_wide()))

@@ -1,0 +1,118 @@
+"""``lsnet kernels``: what it writes, and what it says to what it cannot use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from src_models.cli import main
+from src_models.kernels.report import from_csv, read_parquet
+from src_models.record import Record
+from tests.src_models.kernels.networks import seeded
+
+FLAGS = ["--n", "16", "--null-draws", "200", "--cluster-draws", "2", "--threads", "1"]
+
+
+def _weights(folder: Path, seed: int = 0) -> Path:
+    network = seeded(nn.Sequential(nn.Conv2d(1, 6, 3), nn.Conv2d(6, 4, 3), nn.Conv2d(4, 1, 1)), seed)
+    path = folder / f"weights{seed}.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_the_command_writes_table_summary_figures_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = ["kernels", str(_weights(tmp_path)), "--compare", str(_weights(tmp_path, 1)), "--out", str(out), *FLAGS]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["event"] == "result"
+    assert told["kernels"] == 30
+    assert sorted(told["files"]) == sorted(path.name for path in out.iterdir())
+    expected = {"kernels.csv", "kernels.parquet", "kernels.json", "kernels.html", "kernels.lsnet.json", "changes.csv"}
+    assert expected <= set(told["files"])
+    one, other = from_csv((out / "kernels.csv").read_bytes()), read_parquet(out / "kernels.parquet")
+    assert len(one) == len(other) == 30
+    assert np.array_equal(one.words("label"), other.words("label"))
+    assert "Change from weights1 to weights0" in (out / "kernels.html").read_text(encoding="utf-8")
+    assert Record.read(out / "kernels.lsnet.json").parameters["null_draws"] == 200
+    assert main(words) == 6, "an earlier result is not replaced"
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--no-figures"]) == 0
+    said = capsys.readouterr().out
+    assert "30 kernels in 2 layers" in said
+    assert "laplacian" in said
+    assert "1 x 1 kernels have no shape" in said
+
+
+def _data(folder: Path) -> Path:
+    random = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for patient in range(3):
+        for k in range(2):
+            grey = random.integers(0, 60, (40, 40)).astype(np.uint8)
+            mask = np.zeros((40, 40), np.uint8)
+            grey[8:30, 8:30] += 120
+            mask[8:30, 8:30] = 1
+            name = f"p{patient}_s{k}.png"
+            Image.fromarray(grey).save(folder / "images" / name)
+            Image.fromarray(mask).save(folder / "labels" / name)
+    return folder
+
+
+def test_a_knock_out_is_written_beside_its_controls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = ["kernels", "nnunet-hippocampus-3d", "--out", str(out), "--no-figures", *FLAGS, "--n", "6"]
+    assert main([*words, "--knock-out", "labels"]) == 3
+    assert "Give --data FOLDER" in capsys.readouterr().err
+    assert main([*words, "--knock-out", "colour=red", "--data", str(tmp_path)]) == 3
+    words = ["kernels", "unet-liver-2d", "--out", str(out), "--no-figures", *FLAGS, "--n", "4", "--cluster-draws", "0"]
+    data = ["--data", str(_data(tmp_path / "data")), "--groups", "^(p[0-9]+)_", "--most", "1", "--patients", "p0,p2"]
+    assert main([*words, *data, "--knock-out", "layer=encoder.0.0*", "--controls", "2"]) == 0
+    capsys.readouterr()
+    (head, row) = (out / "effects.csv").read_text(encoding="utf-8").splitlines()
+    values = dict(zip(head.split(","), row.split(","), strict=True))
+    assert values["patients"] == "2"
+    assert values["kernels"] == "16"
+    assert float(values["change"]) == pytest.approx(float(values["control_mean"])), "a whole layer has no other control"
+    assert main([*words, *data, "--overwrite", "--patients", "p9", "--knock-out", "labels"]) == 3
+    assert "no patient p9" in capsys.readouterr().err
+
+
+class _Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("run",))
+
+
+def test_bad_models_are_one_sentence_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pth")
+    state = nn.Conv2d(1, 2, 3).state_dict()
+    state["weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, tmp_path / "nan.pth")
+    torch.save({"state_dict": _Evil()}, tmp_path / "evil.pth")
+    (tmp_path / "broken.safetensors").write_bytes(b"no")
+    cases = {
+        "linear.pth": (3, "no kernels to analyse"),
+        "nan.pth": (3, "1 of 18 weights of"),
+        "evil.pth": (4, "was not opened"),
+        "broken.safetensors": (4, "safetensors"),
+        "unet-livre-2d": (3, "did you mean unet-liver-2d"),
+    }
+    for name, (code, words) in cases.items():
+        path = tmp_path / name
+        assert main(["kernels", str(path) if path.exists() else name, "--out", str(tmp_path / "out"), *FLAGS]) == code
+        said = capsys.readouterr().err.strip()
+        assert words in said, name
+        assert said.count("\n") == 0, name
