@@ -39,7 +39,7 @@ class KernelCard(QWidget):
         )
         self.note = wrapped_line()
         rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setContentsMargins(2, 4, 6, 2)
         rows.setSpacing(4)
         for part in (
             self.title,
@@ -52,6 +52,7 @@ class KernelCard(QWidget):
             self.note,
         ):
             rows.addWidget(part)
+        rows.addStretch(1)
         self.show_facts(None)
 
     def show_facts(self, facts: Facts | None) -> None:
@@ -66,7 +67,7 @@ class KernelCard(QWidget):
         self.title.setText(facts.title)
         self.label.setText(facts.label[:1].upper() + facts.label[1:] + ".")
         self.picture.show_kernel(facts.kernel, facts.largest)
-        self.operator.show_operator(facts.advection, facts.diffusion)
+        self.operator.show_operator(facts.velocity, facts.diffusion)
         self.lines.setText(_table(facts.lines))
         self.energy.show_energy(facts.energy, facts.energy_null)
         self.note.setText(f"<i>{_NOTE}</i>")

@@ -309,7 +309,7 @@ def add_labels(viewer: ViewerModel, outcome: Outcome) -> dict[str, Any]:
             {1: "#e69f00", 2: "#0072b2", 0: (0, 0, 0, 0), None: "white"},
         ),
         ("after", outcome.after, f"After: {request.told}", shades),
-        ("before", outcome.before, "Before: all kernels", shades),
+        ("before", outcome.before, "Before: all kernels", {key: _lighter(shade) for key, shade in shades.items()}),
     )
     active = viewer.layers.selection.active
     made = {}
@@ -326,6 +326,13 @@ def add_labels(viewer: ViewerModel, outcome: Outcome) -> dict[str, Any]:
         made[key] = layer
     viewer.layers.selection.active = active
     return made
+
+
+def _lighter(shade: Any) -> Any:
+    """Nearly white, so that the line of what was is seen on what is."""
+    if not isinstance(shade, str):
+        return shade
+    return (*(0.25 * int(shade[k : k + 2], 16) / 255 + 0.75 for k in (1, 3, 5)), 1.0)
 
 
 _SHADES = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2")

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from src_models.kernels.card import Card, Reading
     from src_models.kernels.result import KernelReport
 
 _ORDERS = ("average", "first derivative", "second derivative", "third derivative", "fourth derivative")
-_STILL = 1e-6
 _DRAWS = 4000
 
 
@@ -35,8 +35,8 @@ class Facts:
         Its entries.
     largest : float
         Of the layer's entries, for one colour scale.
-    advection : ndarray of shape (d,)
-        b, in array order.
+    velocity : ndarray of shape (d,)
+        Of features, -b, in array order.
     diffusion : ndarray of shape (d, d)
         D.
     energy, energy_null : tuple of float
@@ -53,7 +53,7 @@ class Facts:
     lines: tuple[tuple[str, str], ...]
     kernel: NDArray[Any]
     largest: float
-    advection: NDArray[Any]
+    velocity: NDArray[Any]
     diffusion: NDArray[Any]
     energy: tuple[float, ...]
     energy_null: tuple[float, ...]
@@ -63,29 +63,27 @@ class Facts:
 
 def facts_of(report: KernelReport, row: int) -> Facts:
     """Everything about the kernel of a row."""
-    from src_models.kernels.operators import operators
+    from src_models.kernels.card import card
 
     found, told = report.layer_of(row), report.table.row(row)
     layer = found.layer
     kernel = report.kernel(row)
     given = report.parameters.spacing
     spacing = given if given is not None and len(given) == layer.ndim else None
-    flat = layer.flat[row - found.first_row][None]
-    equation = operators(flat, layer.size, report.parameters.tolerance, spacing)
-    advection, diffusion = equation.advection[0], equation.diffusion[0]
+    known = report.dictionaries[layer.size]
+    equation = card(kernel, known, found.grid, spacing=spacing, tolerance=report.parameters.tolerance)
     unit = "mm" if spacing else "voxels"
     shares = [told[f"energy_{k}"] for k in range(len(found.energy_null))]
-    known = report.dictionaries[layer.size]
     nearest = [name for name in (told["label"], told["runner_up"], told["cos_label"]) if name in known.labels]
     return Facts(
         row=row,
         title=f"{layer.name}: output {told['out']}, input {told['in']}",
         label=_label(told, report.parameters.threshold),
-        lines=tuple(_lines(told, layer.stored_size, equation.eigenvalues[0], unit)),
+        lines=tuple(_lines(told, layer.stored_size, equation, unit)),
         kernel=kernel,
         largest=float(np.abs(layer.kernels).max(initial=0)),
-        advection=advection,
-        diffusion=diffusion,
+        velocity=equation.generator.velocity,
+        diffusion=equation.generator.diffusion,
         energy=tuple(shares),
         energy_null=found.energy_null,
         nearest=tuple((name, _first(known, name)) for name in dict.fromkeys(nearest)),
@@ -115,14 +113,10 @@ def _label(told: dict[str, Any], threshold: float) -> str:
     return f"{told['label']}: distance {number(told['distance'])}, {chance_of(told['p_class'])} by chance; {second}"
 
 
-def _lines(
-    told: dict[str, Any], stored_size: tuple[int, ...], eigenvalues: NDArray[Any], unit: str
-) -> list[tuple[str, str]]:
+def _lines(told: dict[str, Any], stored_size: tuple[int, ...], equation: Card, unit: str) -> list[tuple[str, str]]:
     if told["dead"]:
         return [("Norm", number(told["norm"]))]
     letters = "zyx"[-len(stored_size) :]
-    gain = told["c_0"]
-    vector = [-told[f"b_{letter}"] for letter in letters]
     rank = told["order_p"]
     order = _ORDERS[rank] if 0 <= rank < len(_ORDERS) else f"degree {rank}"
     exact = "exactly" if told["order_r"] < 0 else f"to order {told['order_r']}"
@@ -131,14 +125,11 @@ def _lines(
         ("By cosine", _by_cosine(told)),
         ("Operator", f"{told['pde_class']}"),
         ("Order", f"{order} (p = {rank}), {exact}" + ("" if told["order_r"] < 0 else f" (r = {told['order_r']})")),
-        ("Gain", f"{number(gain)} (sum of the weights)"),
-        ("Velocity", f"{_vector(vector, letters)} {unit}"),
+        ("Gain", f"{number(equation.generator.gain)} (sum of the weights)"),
+        ("As a rate", _reading(equation.generator, letters, unit)),
     ]
-    if rank == 0 and abs(gain) > _STILL:
-        lines.append(("per step", f"{_vector([v / gain for v in vector], letters)} {unit} where u is replaced"))
-    angle = told.get("D_angle", float("nan"))
-    turned = f", first at {angle:.0f}\N{DEGREE SIGN}" if np.isfinite(angle) else ""
-    lines.append(("Diffusion", ", ".join(number(v) for v in eigenvalues) + turned))
+    if equation.update is not None:
+        lines.append(("As a step", _reading(equation.update, letters, unit)))
     chance = chance_dc(int(np.prod(stored_size)))
     lines.append(("DC index", f"{number(told['dc_index'])} (chance {chance:.2f})"))
     lines.append(("Mean's energy", f"{100 * told['energy_0']:.1f} %, {chance_of(told['p_energy_0'])} by chance"))
@@ -156,8 +147,10 @@ def _by_cosine(told: dict[str, Any]) -> str:
     return f"{name} along {axes}, cos = {number(-cosine if sign == '-' else cosine)}"
 
 
-def _vector(values: list[float], letters: str) -> str:
-    return ", ".join(f"{letter} {number(value)}" for letter, value in zip(letters, values, strict=True))
+def _reading(found: Reading, letters: str, unit: str) -> str:
+    """Where features move, and how they spread."""
+    moves = ", ".join(f"{letter} {number(value)}" for letter, value in zip(letters, found.velocity, strict=True))
+    return f"moves {moves} {unit}; diffusion {', '.join(number(v) for v in found.eigenvalues)}"
 
 
 def _first(known: Any, label: str) -> NDArray[Any]:

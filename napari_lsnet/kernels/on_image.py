@@ -89,9 +89,8 @@ class OnImage(QWidget):
         self.stop_button = push_button("Stop", "Stop the experiment; the model is unchanged")
         self.effect_line = wrapped_line()
         rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setContentsMargins(2, 4, 6, 2)
         rows.setSpacing(4)
-        rows.addWidget(section_title("On the image"))
         rows.addWidget(self.image)
         rows.addLayout(row_of((self.map_tick, 0), (self.stage, 1)))
         rows.addWidget(section_title("Knock out"))
@@ -105,6 +104,7 @@ class OnImage(QWidget):
             row_of((QLabel("Random controls"), 0), (self.draws, 1), (self.knock_button, 2), (self.stop_button, 1))
         )
         rows.addWidget(self.effect_line)
+        rows.addStretch(1)
 
     def _connect(self) -> None:
         self.image.changed.connect(self._on_image)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QProgressBar, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_lsnet import settings
 from napari_lsnet.forms import ParameterForm
 from napari_lsnet.jobs import Ending, JobState, Update
 from napari_lsnet.kernels.on_image import OnImage
-from napari_lsnet.kernels.results import Results
+from napari_lsnet.kernels.results import HOW, Results
 from napari_lsnet.kernels.run import Analysis, AnalysisRequest, run_of
 from napari_lsnet.kernels.source_chooser import SourceChooser
 from napari_lsnet.run_controls import RunControls, Sharing, row_of
-from napari_lsnet.section import Section, section_title
+from napari_lsnet.section import section_title
 from src_models.errors import LsnetError
 from src_models.kernels.parameters import KernelAnalysisParameters
 
@@ -66,33 +65,22 @@ class KernelsPanel(QWidget):
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(8)
         self.results = Results(self._viewer)
-        upper = QWidget()
-        rows = QVBoxLayout(upper)
-        rows.setContentsMargins(2, 2, 8, 2)
-        rows.setSpacing(4)
-        rows.addWidget(section_title("Model"))
-        rows.addWidget(self.models)
-        rows.addWidget(Section("How", self.form))
-        rows.addWidget(self.results)
         self.on_image = OnImage(self._viewer, self.results)
-        rows.addWidget(self.on_image)
-        self.on_image.hide()
-        rows.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidget(upper)
+        self.results.add_tab(self.on_image, "On the image")
+        self.results.add_tab(self.form, HOW, first=True)
+        self.results.allow(False)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(6, 4, 6, 6)
         outer.setSpacing(4)
-        outer.addWidget(scroll, 1)
+        outer.addWidget(section_title("Model"))
+        outer.addWidget(self.models)
+        outer.addWidget(self.results, 1)
         outer.addLayout(row_of((self.controls.run_button, 3), (self.controls.cancel_button, 2)))
         outer.addWidget(self.bar)
         outer.addWidget(self.controls.status)
         outer.addWidget(self.controls.report_button)
         outer.addLayout(self.controls.copy_row())
-        self.setMinimumWidth(400)
+        self.setMinimumWidth(410)
 
     def _connect(self) -> None:
         self.models.changed.connect(self._follow)
@@ -181,7 +169,6 @@ class KernelsPanel(QWidget):
     def _show(self, found: Analysis) -> None:
         self.on_image.features.forget()
         self.results.show_analysis(found)
-        self.on_image.show()
         self.on_image.follow()
 
     def _follow(self) -> None:

@@ -105,25 +105,25 @@ class OperatorPicture(_Picture):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(92, parent)
-        self._advection: NDArray[Any] = np.zeros(2)
+        self._velocity: NDArray[Any] = np.zeros(2)
         self._diffusion: NDArray[Any] = np.zeros((2, 2))
 
-    def show_operator(self, advection: NDArray[Any], diffusion: NDArray[Any]) -> None:
+    def show_operator(self, velocity: NDArray[Any], diffusion: NDArray[Any]) -> None:
         """Another operator.
 
         Parameters
         ----------
-        advection : ndarray of shape (d,)
-            b; the arrow is -b.
+        velocity : ndarray of shape (d,)
+            Of features, the arrow.
         diffusion : ndarray of shape (d, d)
             D; half-axes are the roots of the eigenvalues.
         """
-        self._advection, self._diffusion = advection, diffusion
+        self._velocity, self._diffusion = velocity, diffusion
         self.update()
 
     def paintEvent(self, _event: QPaintEvent | None) -> None:  # noqa: N802, D102
         painter = self._begin()
-        ndim = len(self._advection)
+        ndim = len(self._velocity)
         letters = "zyx"[-ndim:]
         pairs = sorted(combinations(range(ndim), 2), reverse=True)
         side = min(self._high - _LINE, (self.width() - _GAP * (len(pairs) - 1)) / len(pairs))
@@ -140,7 +140,7 @@ class OperatorPicture(_Picture):
 
     def _reach(self) -> float:
         values = np.abs(np.linalg.eigvalsh(self._diffusion))
-        reach = max(float(np.sqrt(values.max(initial=0))), float(np.linalg.norm(self._advection)))
+        reach = max(float(np.sqrt(values.max(initial=0))), float(np.linalg.norm(self._velocity)))
         return reach if reach > 0 else 1.0
 
     def _draw(self, painter: QPainter, box: QRectF, axes: tuple[int, int], reach: float) -> None:
@@ -162,7 +162,7 @@ class OperatorPicture(_Picture):
         painter.setBrush(colour)
         painter.drawPolygon(outline)
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        tip = -self._advection[list(axes)] * factor
+        tip = self._velocity[list(axes)] * factor
         _arrow(painter, middle, QPointF(middle.x() + tip[1], middle.y() + tip[0]))
 
     def _legend(self, painter: QPainter, left: float) -> None:

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QMainWindow, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QPushButton,
+    QScrollArea,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_lsnet.kernels.card import KernelCard
 from napari_lsnet.kernels.clicks import Clicks
@@ -25,9 +36,11 @@ if TYPE_CHECKING:
 
     from src_models.kernels.result import LayerReport
 
+HOW, LAYERS, KERNEL = "How", "Layers", "Kernel"
+
 
 class Results(QWidget):
-    """What was found; hidden until there is something.
+    """What was found, in tabs that are closed until there is something.
 
     Parameters
     ----------
@@ -59,7 +72,6 @@ class Results(QWidget):
         self.shown = ShownLayers(viewer)
         self._build()
         self._connect()
-        self.hide()
 
     def _build(self) -> None:
         self.layers = LayerList()
@@ -87,10 +99,14 @@ class Results(QWidget):
         self.image_button = push_button("Image", "Move the view back to your layers")
         self.components_line = wrapped_line()
         self.card = KernelCard()
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
+        self.tabs = QTabWidget()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self.tabs)
+        network = QWidget()
+        rows = QVBoxLayout(network)
+        rows.setContentsMargins(2, 4, 6, 2)
         rows.setSpacing(4)
-        rows.addWidget(section_title("Layers"))
         rows.addWidget(self.layers)
         looks = ((self.montage_button, 3), (self.components_button, 4), (self.both_button, 2), (self.image_button, 3))
         rows.addLayout(row_of((QLabel("View"), 0), *looks))
@@ -99,8 +115,30 @@ class Results(QWidget):
         rows.addWidget(self.shares)
         rows.addLayout(row_of((QLabel("Only with p up to"), 0), (self.largest_p, 0), (self.count_line, 1)))
         rows.addWidget(self.components_line)
-        rows.addWidget(section_title("Kernel"))
-        rows.addWidget(self.card)
+        rows.addStretch(1)
+        self.add_tab(network, LAYERS)
+        self.add_tab(self.card, KERNEL)
+
+    def add_tab(self, content: QWidget, title: str, *, first: bool = False) -> None:
+        """One more tab, which scrolls where it is too long."""
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setWidget(content)
+        self.tabs.insertTab(0 if first else self.tabs.count(), scroll, title)
+
+    def open_tab(self, title: str) -> None:
+        """Bring a tab to the front."""
+        self.tabs.setCurrentIndex(self._titles().index(title))
+
+    def allow(self, allowed: bool) -> None:
+        """Whether there is something on the tabs of results."""
+        for place, title in enumerate(self._titles()):
+            self.tabs.setTabEnabled(place, allowed or title == HOW)
+
+    def _titles(self) -> list[str]:
+        return [self.tabs.tabText(place) for place in range(self.tabs.count())]
 
     def _connect(self) -> None:
         self.layers.chosen.connect(self.show_layer)
@@ -138,7 +176,9 @@ class Results(QWidget):
     def show_analysis(self, analysis: Analysis) -> None:
         """Another report; its first layer is shown."""
         self.analysis = analysis
-        self.show()
+        self.allow(True)
+        if self.tabs.tabText(self.tabs.currentIndex()) == HOW:
+            self.open_tab(LAYERS)
         self.layers.show_report(analysis.report)
         self._fit("montage", "components", "known")
 
@@ -236,8 +276,12 @@ class Results(QWidget):
 
     def _on_click(self, position: Any) -> None:
         row = self.shown.row_at(position)
-        if row is not None:
-            self._set_row(row)
+        if row is None:
+            return
+        self._set_row(row)
+        # whoever looks at feature maps goes on doing so
+        if self.tabs.tabText(self.tabs.currentIndex()) == LAYERS:
+            self.open_tab(KERNEL)
 
     def _set_row(self, row: int | None) -> None:
         self.row = row
