@@ -66,7 +66,7 @@ class KernelCard(QWidget):
             return
         self.title.setText(facts.title)
         self.label.setText(facts.label[:1].upper() + facts.label[1:] + ".")
-        self.picture.show_kernel(facts.kernel, facts.largest)
+        self.picture.show_kernel(facts.kernel, facts.largest, facts.nearest)
         self.operator.show_operator(facts.velocity, facts.diffusion)
         self.lines.setText(_table(facts.lines))
         self.energy.show_energy(facts.energy, facts.energy_null)

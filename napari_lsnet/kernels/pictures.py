@@ -18,6 +18,7 @@ _CELL = 34
 _PLANE_CELL = 30
 _SMALL_CELL = 22
 _WIDE = 330
+_KNOWN_SIDE = 48
 _LINE = 14
 _GAP = 8
 _SMOOTH, _SHARP, _BOTH = "#56b4e9", "#e69f00", "#cc79a7"
@@ -60,10 +61,13 @@ class KernelPicture(_Picture):
         super().__init__(3 * _CELL + _LINE + 4, parent)
         self._kernel: NDArray[Any] = np.zeros((1, 1))
         self._largest = 1.0
+        self._nearest: Sequence[tuple[str, NDArray[Any]]] = ()
 
-    def show_kernel(self, kernel: NDArray[Any], largest: float) -> None:
-        """Another kernel."""
-        self._kernel, self._largest = kernel, largest
+    def show_kernel(
+        self, kernel: NDArray[Any], largest: float, nearest: Sequence[tuple[str, NDArray[Any]]] = ()
+    ) -> None:
+        """Another kernel, and in 2D the known kernels that are nearest to it."""
+        self._kernel, self._largest, self._nearest = kernel, largest, nearest
         self._high = kernel.shape[-2] * self._cell() + (_LINE if kernel.ndim == 3 else 0) + 4
         self.setToolTip(np.array2string(kernel, precision=3, suppress_small=True))
         self.updateGeometry()
@@ -86,6 +90,21 @@ class KernelPicture(_Picture):
                 painter.drawText(QRectF(left, top, 60, _LINE), Qt.AlignmentFlag.AlignLeft, word)
             self._draw_plane(painter, plane, left, top + (_LINE if len(planes) > 1 else 0), cell)
             left += plane.shape[1] * cell + _GAP
+        if len(planes) == 1:
+            self._draw_nearest(painter, left + 2 * _GAP, top)
+
+    def _draw_nearest(self, painter: QPainter, left: float, top: float) -> None:
+        """Small, each on a scale of its own: known kernels have no scale."""
+        for name, known in self._nearest:
+            cell = _KNOWN_SIDE // known.shape[-1]
+            largest = float(np.abs(known).max())
+            for (y, x), value in np.ndenumerate(known):
+                box = QRectF(left + x * cell, top + _LINE + 4 + y * cell, cell, cell)
+                painter.fillRect(box, QColor(*weight_colour(float(value), largest)))
+            painter.setPen(self.palette().windowText().color())
+            wide = max(float(_KNOWN_SIDE), painter.fontMetrics().horizontalAdvance(name))
+            painter.drawText(QRectF(left, top, wide + 2, _LINE), Qt.AlignmentFlag.AlignLeft, name)
+            left += wide + 2 * _GAP
 
     def _draw_plane(self, painter: QPainter, plane: NDArray[Any], left: float, top: float, cell: int) -> None:
         for (y, x), value in np.ndenumerate(plane):

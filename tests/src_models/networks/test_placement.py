@@ -90,7 +90,9 @@ def test_a_skip_counts_where_the_deeper_way_lies_elsewhere() -> None:
 
 def test_three_axes_with_strides_of_their_own() -> None:
     steps = ((1, 1, 1), (1, 2, 2), (2, 2, 2))
-    network = build("nnunet", 1, 2, 3, n_stages=3, features_per_stage=(2, 2, 2), strides=steps, kernel_sizes=((3, 3, 3),) * 3)
+    network = build(
+        "nnunet", 1, 2, 3, n_stages=3, features_per_stage=(2, 2, 2), strides=steps, kernel_sizes=((3, 3, 3),) * 3
+    )
     placed = layer_placement(network, "encoder.stages.2.0.convs.0.conv", (16, 32, 32)).outside
     assert placed.jump == (2.0, 4.0, 4.0)
     assert placed.start == (0.0, 0.0, 0.0)
