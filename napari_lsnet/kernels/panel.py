@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QProgressBar, QVBoxLayout, QWidget
 
 from napari_lsnet import settings
+from napari_lsnet.background import Background
 from napari_lsnet.forms import ParameterForm
 from napari_lsnet.jobs import Ending, JobState, Update
 from napari_lsnet.kernels.on_image import OnImage
 from napari_lsnet.kernels.results import HOW, Results
-from napari_lsnet.kernels.run import Analysis, AnalysisRequest, run_of
+from napari_lsnet.kernels.run import Analysis, AnalysisRequest, run_of, write_tables
 from napari_lsnet.kernels.source_chooser import SourceChooser
-from napari_lsnet.run_controls import RunControls, Sharing, row_of
+from napari_lsnet.run_controls import RunControls, Sharing, push_button, row_of
 from napari_lsnet.section import section_title
 from src_models.errors import LsnetError
 from src_models.kernels.parameters import KernelAnalysisParameters
@@ -79,7 +82,10 @@ class KernelsPanel(QWidget):
         outer.addWidget(self.bar)
         outer.addWidget(self.controls.status)
         outer.addWidget(self.controls.report_button)
-        outer.addLayout(self.controls.copy_row())
+        self.export_button = push_button("Export...", "Write the table (CSV) and the summary of each layer (JSON)")
+        last = self.controls.copy_row()
+        last.addWidget(self.export_button, 2)
+        outer.addLayout(last)
         self.setMinimumWidth(410)
 
     def _connect(self) -> None:
@@ -95,6 +101,10 @@ class KernelsPanel(QWidget):
         for part in (self.results, self.on_image):
             part.refused.connect(self._refuse)
         self.on_image.told.connect(self.controls.tell)
+        self.export_button.clicked.connect(self._ask_export)
+        self.exporting = Background(self, wait_ms=0)
+        self.exporting.answered.connect(lambda name: self.controls.tell(f"Saved in {name}: kernels.csv, kernels.json."))
+        self.exporting.failed.connect(self._on_no_export)
 
     # ---- what the person does
 
@@ -119,6 +129,22 @@ class KernelsPanel(QWidget):
     def cancel(self) -> None:
         """Stop and keep what is finished."""
         self.analysis_run.cancel()
+
+    def export(self, folder: Path) -> None:
+        """Write the table and the summary into a folder, in a worker."""
+        found = self.analysis_run.result
+        if found is not None:
+            self.controls.tell("Saving...")
+            self.exporting.ask(partial(write_tables, found, folder))
+
+    def _ask_export(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Write the table and the summary into a folder")
+        if chosen:
+            self.export(Path(chosen))
+
+    def _on_no_export(self, error: Exception) -> None:
+        said = str(error) if isinstance(error, LsnetError) else "The table could not be written; nothing is half there."
+        self._refuse(said)
 
     # ---- what it causes
 
@@ -184,7 +210,9 @@ class KernelsPanel(QWidget):
             self.controls.run_button.setText(texts.get(state, "Analyse"))
             self.controls.run_button.setEnabled(not busy and not reason)
             self.controls.cancel_button.setEnabled(busy and state is not JobState.STOPPING)
-            self.controls.allow_copies(self.analysis_run.result is not None and not busy)
+            has_result = self.analysis_run.result is not None and not busy
+            self.controls.allow_copies(has_result)
+            self.export_button.setEnabled(has_result)
             self.models.setEnabled(not busy)
             self.form.setEnabled(not busy)
             if self.analysis_run.waits_for:

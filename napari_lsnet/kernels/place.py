@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_lsnet.compat import camera_of
 from napari_lsnet.roles import role_of
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ def look_at(viewer: ViewerModel, layers: Sequence[Any], canvas: tuple[float, flo
     low = np.min([span[0] for span in spans], axis=0)
     high = np.max([span[1] for span in spans], axis=0)
     viewer.dims.ndisplay = 2
-    viewer.camera.center = (0.0, *((low + high) / 2).tolist())
-    viewer.camera.zoom = float(_FILL * min(np.asarray(canvas) / np.maximum(high - low, 1e-9)))
+    camera = camera_of(viewer)
+    camera.center = (0.0, *((low + high) / 2).tolist())
+    camera.zoom = float(_FILL * min(np.asarray(canvas) / np.maximum(high - low, 1e-9)))
 
 
 def _has_extent(layer: Any) -> bool:

@@ -308,7 +308,8 @@ class Results(QWidget):
 
     def _on_layers(self, event: Any) -> None:
         layer = getattr(event, "value", None)
-        if layer is None or role_of(layer) == ROLE:
+        # what we made lies on an image or is a picture of kernels: it takes no room
+        if layer is None or role_of(layer):
             return
         try:
             if self.found is not None:

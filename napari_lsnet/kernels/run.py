@@ -186,6 +186,27 @@ def run_of(viewer: Any) -> AnalysisRun:
     return _runs[bare]
 
 
+def write_tables(found: Analysis, folder: Path) -> str:
+    """Write the table and the summary of each layer; both are there afterwards, or none.
+
+    Returns
+    -------
+    str
+        The name of the folder.
+
+    Raises
+    ------
+    SaveError
+        Where they cannot be written, or are there already.
+    """
+    from src_models.files.saving import save_together
+    from src_models.kernels.report import to_csv, to_json
+
+    content = {folder / "kernels.csv": to_csv(found.report.table), folder / "kernels.json": to_json(found.report)}
+    save_together(content, overwrite=False)
+    return folder.name
+
+
 def null_folder() -> Path:
     """Where large samples of random kernels are kept."""
     from platformdirs import user_cache_path

@@ -12,6 +12,7 @@ from napari_lsnet.kernels.filtering import Filter, shown_rows
 from napari_lsnet.kernels.montage_layer import Image
 from napari_lsnet.kernels.place import ROLE, Frame, frame_beside
 from napari_lsnet.kernels.tiles import Tiling
+from napari_lsnet.roles import role_of
 from napari_lsnet.theme import colours
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ MOST_POINTS = 50_000
 _POINT = 0.014
 _REACH = 0.03
 _MARGIN = 0.06
+_EDGE = 0.008
 
 
 class ShownLayers:
@@ -86,15 +88,15 @@ class ShownLayers:
         """
         before = self._viewer.layers.selection.active
         kept = before is not None and before not in self._layers.values() and self.layer("montage") is not None
+        self._remove_strays()
         self._report, self._found = report, report.layers[index]
         self._row = None
         self.notes = []
-        self._remove("mark", "veil", "known", "components")
         frame = frame_beside(self._viewer, side=float(max(self._tiling.shape[-2:])))
         self._frame = frame
         self._column = colour_by
         self._show_montage(whole_scale)
-        self._show_components(colour_by)
+        self._show_components()
         self.filter(chosen)
         # the status bar tells of the selected layer: at first that is the montage
         self._viewer.layers.selection.active = before if kept else self.layer("montage")
@@ -109,9 +111,7 @@ class ShownLayers:
         if points is not None:
             points.shown = shown[self._points]
             self._paint(points)
-        self._remove("veil")
-        if chosen.hides_something and not shown.all():
-            self._add_veil(~shown)
+        self._show_veil(~shown)
 
     def colour(self, column: str) -> None:
         """Colour the points by another column of words."""
@@ -124,28 +124,29 @@ class ShownLayers:
         """Put a frame around the kernel of a row, in both pictures."""
         self._row = row
         shapes = self._outlines(row) if row is not None else []
-        layer = self.layer("mark")
-        if not shapes:
-            self._remove("mark")
+        layer, frame = self.layer("mark"), self._frame
+        if frame is None or (layer is None and not shapes):
             return
         kinds = ["rectangle", "ellipse"][: len(shapes)]
-        frame = self._frame
-        assert frame is not None
-        if layer is not None:
-            layer.data = []
-            layer.add(list(shapes), shape_type=kinds, edge_width=0.008 * frame.side)
+        if layer is None:
+            self._add(
+                "mark",
+                self._viewer.add_shapes,
+                shapes,
+                shape_type=kinds,
+                name="Kernel on show",
+                edge_color=MARK,
+                face_color="transparent",
+                edge_width=_EDGE * frame.side,
+                units=frame.units[-2:],
+            )
             return
-        self._add(
-            "mark",
-            self._viewer.add_shapes,
-            list(shapes),
-            shape_type=kinds,
-            name="Kernel on show",
-            edge_color=MARK,
-            face_color="transparent",
-            edge_width=0.008 * frame.side,
-            units=frame.units[-2:],
-        )
+        # taking a layer away and adding one takes napari a second: they are filled anew instead
+        layer.data = []
+        if shapes:
+            layer.add(
+                shapes, shape_type=kinds, edge_width=_EDGE * frame.side, edge_color=MARK, face_color="transparent"
+            )
 
     def layers(self, *names: str) -> list[Any]:
         """Those of some layers that are there."""
@@ -228,7 +229,7 @@ class ShownLayers:
         layer.tiling, layer.title = tiling, found.layer.name
         layer.in_channels = found.layer.channels()[1]
 
-    def _show_components(self, colour_by: str) -> None:
+    def _show_components(self) -> None:
         found, report, frame = self._found, self._report, self._frame
         assert found is not None
         assert report is not None
@@ -239,7 +240,8 @@ class ShownLayers:
         self._points = _sample(living, report.parameters.seed)
         if len(self._points) < len(living):
             self.notes.append(f"{MOST_POINTS:,} of {len(living):,} kernels are drawn as points; the table has all.")
-        known = np.stack([-found.projection.known_points[:, 1], found.projection.known_points[:, 0]], axis=1)
+        projection = found.projection
+        known = np.stack([-projection.known_points[:, 1], projection.known_points[:, 0]], axis=1)
         everything = np.concatenate([places[living], known])
         low, high = everything.min(axis=0), everything.max(axis=0)
         self._span = float((high - low).max()) * (1 + 2 * _MARGIN) or 1.0
@@ -247,49 +249,55 @@ class ShownLayers:
         middle = (low + high) / 2
         corner = np.array([frame.top, frame.second]) + frame.side / 2 - step * middle
         place = {"scale": (step, step), "translate": corner, "units": frame.units[-2:]}
-        features = _features(table, self._points)
-        self._add(
+        self._fill_points(
             "components",
-            self._viewer.add_points,
             places[self._points],
-            features=features,
-            name=f"Components: {found.layer.name}",
-            size=_POINT * self._span,
-            face_color=self._face_colours(colour_by),
-            border_width=0,
-            canvas_size_limits=(3, 40),
-            opacity=0.85,
-            **place,
+            _features(table, self._points),
+            _POINT,
+            place | {"name": f"Components: {found.layer.name}"},
+            {"border_width": 0, "canvas_size_limits": (3, 40), "opacity": 0.85},
         )
-        self._add_known(known, place)
-
-    def _add_known(self, places: NDArray[np.float64], place: dict[str, Any]) -> None:
-        found = self._found
-        assert found is not None
-        projection = found.projection
-        self._add(
+        points = self.layer("components")
+        points.shown = True
+        self._paint(points)
+        texts = [
+            f"{name} ({away:.2f})" for name, away in zip(projection.known, projection.known_distances, strict=True)
+        ]
+        self._fill_points(
             "known",
-            self._viewer.add_points,
-            places,
-            features={
+            known,
+            {
                 "name": list(projection.known),
                 "plane_distance": projection.known_distances.tolist(),
                 "relative": projection.known_relative.tolist(),
-                "text": [
-                    f"{name} ({away:.2f})"
-                    for name, away in zip(projection.known, projection.known_distances, strict=True)
-                ],
+                "text": texts,
             },
-            name="Known kernels (distance from the plane)",
-            symbol="square",
-            size=1.6 * _POINT * self._span,
-            face_color=KNOWN,
-            border_color="white",
-            border_width=0.15,
-            canvas_size_limits=(7, 60),
-            text={"string": "{text}", "size": 8, "color": colours().text, "anchor": "upper_left"},
-            **place,
+            1.6 * _POINT,
+            place | {"name": "Known kernels (distance from the plane)"},
+            {
+                "symbol": "square",
+                "face_color": KNOWN,
+                "border_color": "white",
+                "border_width": 0.15,
+                "canvas_size_limits": (7, 60),
+                "text": {"string": "{text}", "size": 8, "color": colours().text, "anchor": "upper_left"},
+            },
         )
+
+    def _fill_points(
+        self, key: str, places: NDArray[Any], features: Any, size: float, now: dict[str, Any], first: dict[str, Any]
+    ) -> None:
+        """New points in a layer that is there, or a layer; `first` is how it begins to look."""
+        layer = self.layer(key)
+        if layer is None:
+            self._add(key, self._viewer.add_points, places, features=features, size=size * self._span, **now, **first)
+            return
+        layer.selected_data = set()
+        layer.data = places
+        layer.features = features
+        layer.size = size * self._span
+        for name, value in now.items():
+            setattr(layer, name, value)
 
     def _paint(self, points: Any) -> None:
         # napari 0.9 draws every point of a layer that has no hidden axis, also those that are not to be shown
@@ -309,23 +317,33 @@ class ShownLayers:
         chosen: NDArray[np.float32] = shades[words.codes[found.rows][self._points]]
         return chosen
 
-    def _add_veil(self, hidden: NDArray[np.bool_]) -> None:
-        montage = self.layer("montage")
-        if montage is None:
+    def _show_veil(self, hidden: NDArray[np.bool_]) -> None:
+        montage, layer = self.layer("montage"), self.layer("veil")
+        if montage is None or (layer is None and not hidden.any()):
+            return
+        place = {
+            "scale": montage.scale[-2:],
+            "translate": montage.translate[-2:],
+            "units": tuple(montage.units)[-2:],
+        }
+        cover = self._tiling.cover(hidden)
+        if layer is not None:
+            layer.visible = bool(hidden.any())
+            layer.data = cover
+            for name, value in place.items():
+                setattr(layer, name, value)
             return
         self._add(
             "veil",
             self._viewer.add_image,
-            self._tiling.cover(hidden),
+            cover,
             name="Hidden by the filter",
             rgb=False,
             colormap=cover_colours(colours().background),
             contrast_limits=(0, 1),
             blending="translucent",
             interpolation2d="nearest",
-            scale=montage.scale[-2:],
-            translate=montage.translate[-2:],
-            units=tuple(montage.units)[-2:],
+            **place,
         )
 
     def _outlines(self, row: int | None) -> list[NDArray[np.float64]]:
@@ -352,6 +370,12 @@ class ShownLayers:
         self._layers[key] = add(data, metadata={"lsnet": {"role": ROLE}}, **options)
         self._viewer.layers.selection = selected
         self._viewer.layers.selection.active = active
+
+    def _remove_strays(self) -> None:
+        """Pictures of a panel that was closed: one set is enough."""
+        ours = list(self._layers.values())
+        for layer in [layer for layer in self._viewer.layers if role_of(layer) == ROLE and layer not in ours]:
+            self._viewer.layers.remove(layer)
 
     def _remove(self, *keys: str) -> None:
         for key in keys:
