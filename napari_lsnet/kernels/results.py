@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFrame,
@@ -110,7 +111,9 @@ class Results(QWidget):
         rows.addWidget(self.layers)
         looks = ((self.montage_button, 3), (self.components_button, 4), (self.both_button, 2), (self.image_button, 3))
         rows.addLayout(row_of((QLabel("View"), 0), *looks))
-        rows.addWidget(self.scale)
+        self.arrows = QCheckBox("arrows")
+        self.arrows.setToolTip("Where each kernel moves features, on its tile; one scale for the layer")
+        rows.addLayout(row_of((self.scale, 1), (self.arrows, 0)))
         rows.addLayout(row_of((section_title("Show"), 0), (self.column, 1), (self.all_button, 0)))
         rows.addWidget(self.shares)
         rows.addLayout(row_of((QLabel("Only with p up to"), 0), (self.largest_p, 0), (self.count_line, 1)))
@@ -147,6 +150,7 @@ class Results(QWidget):
         self.shares.changed.connect(self._on_filter)
         self.largest_p.valueChanged.connect(self._on_filter)
         self.scale.currentIndexChanged.connect(self._redraw)
+        self.arrows.toggled.connect(self.shown.show_arrows)
         self.montage_button.clicked.connect(lambda: self._fit("montage"))
         self.components_button.clicked.connect(lambda: self._fit("components", "known"))
         self.both_button.clicked.connect(lambda: self._fit("montage", "components", "known"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_lsnet.kernels.arrows import arrow_look, arrows_of
 from napari_lsnet.kernels.colours import KNOWN, MARK, colours_of, cover_colours, weight_colours
 from napari_lsnet.kernels.filtering import Filter, shown_rows
 from napari_lsnet.kernels.montage_layer import Image
@@ -45,6 +46,7 @@ class ShownLayers:
         self._points: NDArray[np.intp] = np.zeros(0, np.intp)
         self._row: int | None = None
         self._column = "label"
+        self._arrows = False
         self._span = 1.0
         self.notes: list[str] = []
 
@@ -64,7 +66,7 @@ class ShownLayers:
         return self._row
 
     def layer(self, name: str) -> Any:
-        """A layer by its name (montage, components, known, veil, mark); None where it is not there or was removed."""
+        """A layer by its name (montage, components, known, veil, mark, arrows); None where it is not there."""
         layer = self._layers.get(name)
         return layer if layer is not None and layer in self._viewer.layers else None
 
@@ -97,6 +99,7 @@ class ShownLayers:
         self._column = colour_by
         self._show_montage(whole_scale)
         self._show_components()
+        self._draw_arrows()
         self.filter(chosen)
         # the status bar tells of the selected layer: at first that is the montage
         self._viewer.layers.selection.active = before if kept else self.layer("montage")
@@ -147,6 +150,11 @@ class ShownLayers:
             layer.add(
                 shapes, shape_type=kinds, edge_width=_EDGE * frame.side, edge_color=MARK, face_color="transparent"
             )
+
+    def show_arrows(self, on: bool) -> None:
+        """Arrows on the tiles, from now on or no longer."""
+        self._arrows = on
+        self._draw_arrows()
 
     def layers(self, *names: str) -> list[Any]:
         """Those of some layers that are there."""
@@ -228,6 +236,22 @@ class ShownLayers:
         layer.contrast_limits = (-largest, largest)
         layer.tiling, layer.title = tiling, found.layer.name
         layer.in_channels = found.layer.channels()[1]
+
+    def _draw_arrows(self) -> None:
+        found, report, montage, layer = self._found, self._report, self.layer("montage"), self.layer("arrows")
+        if layer is not None and (not self._arrows or montage is None):
+            layer.visible = False
+        if not self._arrows or montage is None or found is None or report is None:
+            return
+        arrows, _ = arrows_of(self._tiling, report.table, found.rows)
+        look = arrow_look(montage)
+        if layer is None:
+            self._add("arrows", self._viewer.add_vectors, arrows, **look)
+            return
+        layer.data = arrows
+        for name in ("scale", "translate", "units"):
+            setattr(layer, name, look[name])
+        layer.visible = True
 
     def _show_components(self) -> None:
         found, report, frame = self._found, self._report, self._frame

@@ -187,6 +187,26 @@ def test_the_filter_hides_points_and_dims_tiles(panel, qtbot):
     assert set(results.shares.ticks) >= set(report.table.words("pde_class")[found.rows])
 
 
+def test_arrows_stand_on_their_tiles_and_point_against_b(panel, qtbot):
+    report = analyse(panel, qtbot)
+    results = panel.results
+    results.layers.choose(1)
+    results.arrows.setChecked(True)
+    arrows, montage = results.shown.layer("arrows"), results.shown.layer("montage")
+    rows = results.found.rows
+    against = -np.stack([report.table.numbers("b_y")[rows], report.table.numbers("b_x")[rows]], axis=1)
+    for start, step in arrows.data:
+        kernel, entry = montage.tiling.at(*start)
+        assert entry == (1, 1)
+        assert step[0] * against[kernel][1] == pytest.approx(step[1] * against[kernel][0], abs=1e-5)
+        assert step @ against[kernel] > 0
+    lengths = np.linalg.norm(arrows.data[:, 1], axis=1)
+    assert lengths.max() == pytest.approx(0.48 * 3)
+    np.testing.assert_allclose(arrows.scale, montage.scale)
+    results.arrows.setChecked(False)
+    assert not arrows.visible
+
+
 def test_three_dimensional_kernels_have_their_planes_along_the_slider(panel, qtbot):
     volume = np.random.default_rng(1).normal(size=(12, 16, 14)).astype(np.float32)
     panel.viewer.add_image(volume, name="volume", scale=(3, 1, 1), units="mm")
@@ -246,7 +266,6 @@ def test_the_feature_map_lies_where_the_bright_pixel_is(models, panel, qtbot, na
         data = np.zeros((30, 20), np.float32)
         data[tuple(pixel)] = 1.0
         image.data = data
-        panel.on_image.map_tick.setChecked(False)
         layer = show_map(panel, qtbot, report.layers[place].first_row, "channel")
         weight = np.abs(np.asarray(layer.data, float))
         centre = np.indices(weight.shape).reshape(2, -1) @ weight.ravel() / weight.sum()
