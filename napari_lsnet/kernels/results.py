@@ -161,7 +161,7 @@ class Results(QWidget):
         self._place_timer = QTimer(self)
         self._place_timer.setSingleShot(True)
         self._place_timer.setInterval(50)
-        self._place_timer.timeout.connect(self._redraw)
+        self._place_timer.timeout.connect(self._move)
         for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
             event.connect(self._on_layers)
 
@@ -228,6 +228,11 @@ class Results(QWidget):
         if self.analysis is not None and place is not None and self.found is not None:
             self._draw(place)
             self.shown.mark(self.row)
+
+    def _move(self) -> None:
+        """Where the pictures stand depends on the layers beside them; what was removed does not come back."""
+        if self.shown.layer("montage") is not None:
+            self._redraw()
 
     def _count_words(self, kept: frozenset[str] | None) -> None:
         if self.analysis is None or self.found is None:

@@ -133,12 +133,12 @@ def test_a_click_on_a_tile_and_on_a_point_shows_that_kernel_in_both_views(panel,
     assert results.tabs.tabText(results.tabs.currentIndex()) == "Kernel"
     mark = results.shown.layer("mark")
     ring = mark.data[1].mean(axis=0)
-    np.testing.assert_allclose(ring, points.data_to_world(points.data[4]))
-    np.testing.assert_allclose(mark.data[0].mean(axis=0), tile_place(panel, row))
+    np.testing.assert_allclose(ring, points.data_to_world(points.data[4]), rtol=1e-5)
+    np.testing.assert_allclose(mark.data[0].mean(axis=0), tile_place(panel, row), rtol=1e-5)
     other = found.first_row + 7
     click(panel, points.data_to_world(points.data[7]))
     assert results.row == other
-    np.testing.assert_allclose(results.shown.layer("mark").data[0].mean(axis=0), tile_place(panel, other))
+    np.testing.assert_allclose(results.shown.layer("mark").data[0].mean(axis=0), tile_place(panel, other), rtol=1e-5)
     click(panel, tile_place(panel, row), drag=True)
     click(panel, (1e5, 1e5))
     assert results.row == other
@@ -431,3 +431,31 @@ def test_another_panel_finds_what_was_found(panel, qtbot):
     qtbot.addWidget(other)
     assert other.results.analysis is panel.analysis_run.result
     assert other.results.tabs.isTabEnabled(1)
+
+
+def test_pictures_make_room_for_a_new_image_and_do_not_come_back_once_removed(panel, qtbot):
+    analyse(panel, qtbot)
+    shown = panel.results.shown
+    wide = panel.viewer.add_image(np.zeros((30, 400), np.float32), name="wide", units="mm")
+    edge = np.asarray(wide.extent.world)[1, -1]
+    qtbot.waitUntil(lambda: np.asarray(shown.layer("montage").extent.world)[0, -1] > edge, timeout=5000)
+    for name in ("montage", "components", "known"):
+        panel.viewer.layers.remove(shown.layer(name))
+    panel.viewer.layers.remove(wide)
+    qtbot.wait(150)
+    assert [layer.name for layer in panel.viewer.layers] == ["scan"]
+
+
+def test_the_tables_are_written_once(panel, qtbot, tmp_path):
+    from src_models.kernels.report import from_csv
+
+    report = analyse(panel, qtbot)
+    panel.export(tmp_path)
+    qtbot.waitUntil(lambda: not panel.exporting.is_busy, timeout=20_000)
+    again = from_csv((tmp_path / "kernels.csv").read_bytes())
+    np.testing.assert_array_equal(again.words("label"), report.table.words("label"))
+    assert (tmp_path / "kernels.json").is_file()
+    panel.export(tmp_path)
+    qtbot.waitUntil(lambda: not panel.exporting.is_busy, timeout=20_000)
+    assert "kernels.csv" in panel.controls.status.text()
+    assert panel.controls.status.property("warning")
