@@ -242,16 +242,22 @@ class OnImage(QWidget):
         self.features.ask(question)
 
     def _on_no_map(self, message: str) -> None:
+        self._no_map()
+        self.refused.emit(message)
+
+    def _no_map(self) -> None:
         self.map_tick.blockSignals(True)
         self.map_tick.setChecked(False)
         self.map_tick.blockSignals(False)
         self.features.remove()
-        self.refused.emit(message)
 
     def _on_image(self) -> None:
         self.extent.follow(self.image.layer, self.image.volume)
         self.features.forget()
-        self._ask()
+        if self.image.layer is None:
+            self._no_map()
+        else:
+            self._ask()
 
     def _on_dims(self, _event: Any = None) -> None:
         with suppress(RuntimeError):  # the dock may be gone before the viewer

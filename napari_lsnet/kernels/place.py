@@ -34,6 +34,8 @@ class Frame:
         What the axis before them spans, for the planes of 3D kernels.
     units : tuple
         Of the last three axes.
+    stacked : bool
+        Whether the second square stands below the first, for a canvas that is higher than wide, or to its right.
     """
 
     top: float
@@ -41,6 +43,7 @@ class Frame:
     side: float
     depth: tuple[float, float]
     units: tuple[Any, Any, Any]
+    stacked: bool = False
 
     @property
     def gap(self) -> float:
@@ -48,12 +51,13 @@ class Frame:
         return _SHARE * self.side
 
     @property
-    def second(self) -> float:
-        """Left edge of the second square."""
-        return self.left + self.side + self.gap
+    def second(self) -> tuple[float, float]:
+        """Top and left of the second square."""
+        step = self.side + self.gap
+        return (self.top + step, self.left) if self.stacked else (self.top, self.left + step)
 
 
-def frame_beside(viewer: ViewerModel, side: float = 100.0) -> Frame:
+def frame_beside(viewer: ViewerModel, side: float = 100.0, *, stacked: bool = False) -> Frame:
     """The room to the right of the layers of the person.
 
     Parameters
@@ -62,10 +66,12 @@ def frame_beside(viewer: ViewerModel, side: float = 100.0) -> Frame:
         With its layers.
     side : float
         Of a square where nothing is open.
+    stacked : bool
+        See `Frame`.
     """
     others = [layer for layer in viewer.layers if role_of(layer) != ROLE and layer.ndim >= 2 and _has_extent(layer)]
     if not others:
-        return Frame(0.0, 0.0, side, (0.0, 2.0), ("pixel",) * 3)
+        return Frame(0.0, 0.0, side, (0.0, 2.0), ("pixel",) * 3, stacked)
     # lengths of another unit cannot be compared without changing them: the newest layer says which count
     last = others[-1]
     alike = [layer for layer in others if tuple(layer.units)[-2:] == tuple(last.units)[-2:]]
@@ -77,7 +83,7 @@ def frame_beside(viewer: ViewerModel, side: float = 100.0) -> Frame:
     height = float(high[0] - low[0]) or side
     unit = "pixel" if deep is None else tuple(deep.units)[-3]
     left = float(high[1]) + _SHARE * height
-    return Frame(float(low[0]), left, height, (ends[0], ends[1]), (unit, *tuple(last.units)[-2:]))
+    return Frame(float(low[0]), left, height, (ends[0], ends[1]), (unit, *tuple(last.units)[-2:]), stacked)
 
 
 def look_at(viewer: ViewerModel, layers: Sequence[Any], canvas: tuple[float, float]) -> None:

@@ -215,11 +215,13 @@ class Results(QWidget):
 
     def _draw(self, place: int) -> None:
         assert self.analysis is not None
+        high, wide = self._canvas()
         self.shown.show(
             self.analysis.report,
             place,
             whole_scale=bool(self.scale.currentData()),
             colour_by=str(self.column.currentData()),
+            stacked=high > wide,
             chosen=self.filter if self.found is self.analysis.report.layers[place] else Filter(),
         )
 

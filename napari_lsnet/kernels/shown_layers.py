@@ -72,7 +72,16 @@ class ShownLayers:
 
     # ---- what is shown
 
-    def show(self, report: KernelReport, index: int, *, whole_scale: bool, colour_by: str, chosen: Filter) -> None:
+    def show(
+        self,
+        report: KernelReport,
+        index: int,
+        *,
+        whole_scale: bool,
+        colour_by: str,
+        chosen: Filter,
+        stacked: bool = False,
+    ) -> None:
         """Show a layer of a network.
 
         Parameters
@@ -87,6 +96,8 @@ class ShownLayers:
             Column of words for the points.
         chosen : Filter
             What is hidden.
+        stacked : bool
+            Whether the components stand below the montage.
         """
         before = self._viewer.layers.selection.active
         kept = before is not None and before not in self._layers.values() and self.layer("montage") is not None
@@ -94,7 +105,7 @@ class ShownLayers:
         self._report, self._found = report, report.layers[index]
         self._row = None
         self.notes = []
-        frame = frame_beside(self._viewer, side=float(max(self._tiling.shape[-2:])))
+        frame = frame_beside(self._viewer, side=float(max(self._tiling.shape[-2:])), stacked=stacked)
         self._frame = frame
         self._column = colour_by
         self._show_montage(whole_scale)
@@ -271,7 +282,7 @@ class ShownLayers:
         self._span = float((high - low).max()) * (1 + 2 * _MARGIN) or 1.0
         step = frame.side / self._span
         middle = (low + high) / 2
-        corner = np.array([frame.top, frame.second]) + frame.side / 2 - step * middle
+        corner = np.array(frame.second) + frame.side / 2 - step * middle
         place = {"scale": (step, step), "translate": corner, "units": frame.units[-2:]}
         self._fill_points(
             "components",
