@@ -102,20 +102,19 @@ def table() -> list[str]:
     began = os.getloadavg()[0]
     small, big = papers_unet(), large()
     load = f"{began:.1f} to {os.getloadavg()[0]:.1f}"
-    lines = [
+    return [
         "| job | time | processor time | memory | gate |",
         "| --- | ---: | ---: | ---: | ---: |",
         f"| paper's UNet, {SMALL:,} kernels, 64 x 64, `paper-11` | {small[0]:.2f} s | {small[1]:.2f} s | | 2 s |",
         f"| 3D network of 31 million weights, {LARGE:,} kernels, 16 x 16 x 16 | {big[0]:.0f} s | {big[1]:.0f} s | "
         f"{big[2]:.2f} GB above the weights | 60 s, 1.5 GB |",
-        f"| spectra of the paper's UNet by plain transforms (300 measured, extrapolated) | {naive_fourier():.1f} s | | | |",
-        f"| the same by dense matrices of 32 x 32 (1 measured, extrapolated) | {dense() / 3600:.1f} h | | | |",
+        f"| its spectra by plain Fourier transforms (300 measured, extrapolated) | {naive_fourier():.1f} s | | | |",
+        f"| its spectra by dense matrices of 32 x 32 (1 measured, extrapolated) | {dense() / 3600:.1f} h | | | |",
         "",
-        f"{THREADS} threads, best of 5 (3D: once); load average of the computer meanwhile {load} on {os.cpu_count()} cores:",
-        "with a load above the number of cores the clock shows waiting, the processor time does not. Fast and dense",
+        f"{THREADS} threads, best of 5 (3D: once). Load average of the computer meanwhile: {load} on {os.cpu_count()}",
+        "cores; above the number of cores the clock shows waiting, the processor time does not. Fast and dense",
         f"periodic spectra differ by {agreement():.0e} of the largest value.",
     ]
-    return lines
 
 
 def main() -> None:

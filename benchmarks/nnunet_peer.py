@@ -1,7 +1,7 @@
 """nnU-Net's own predictor, array in and labels out, in the Python that has nnunetv2: started by `prediction.py`.
 
-Each line on standard input is one run; each answer is one line: seconds, and seconds of
-processor. Labels go to a file.
+Each line on standard input is one run; each answer is one line: seconds, and seconds of processor. Labels go to a file.
+``run`` is nnU-Net as it is; ``single`` the same with its sums and weights in float32 in place of float16.
 
     python nnunet_peer.py FOLDER THREADS STEP
 """
@@ -12,6 +12,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 
@@ -58,13 +60,30 @@ def main() -> None:
     properties = {"spacing": json.loads((folder / "spacing.json").read_text())}
     answers.write("ready\n")
     answers.flush()
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        sums = single_sums if line.strip() == "single" else nullcontext
         began, busy = time.perf_counter(), time.process_time()
-        labels = predictor.predict_single_npy_array(image.copy(), dict(properties))
+        with sums():
+            labels = predictor.predict_single_npy_array(image.copy(), dict(properties))
         seconds, busy = time.perf_counter() - began, time.process_time() - busy
         np.save(folder / "labels.npy", labels)
         answers.write(f"{seconds} {busy}\n")
         answers.flush()
+
+
+@contextmanager
+def single_sums() -> Iterator[None]:
+    """Sums and weights of windows in float32; nnU-Net has no switch for it."""
+    import torch
+    from nnunetv2.inference import predict_from_raw_data as theirs
+
+    half, weights = torch.half, theirs.compute_gaussian
+    torch.half = torch.float32
+    theirs.compute_gaussian = lambda *a, **k: weights.__wrapped__(*a, **(k | {"dtype": torch.float32}))
+    try:
+        yield
+    finally:
+        torch.half, theirs.compute_gaussian = half, weights
 
 
 if __name__ == "__main__":

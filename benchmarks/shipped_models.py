@@ -3,9 +3,9 @@
     python benchmarks/shipped_models.py liver --data FOLDER --out FOLDER [--folds 0,1,2,3,4] [--ship]
     python benchmarks/shipped_models.py hippocampus --data FOLDER --out FOLDER [--folds 0] [--ship]
 
-FOLDER of the data is ``msd_liver_slices`` or ``msd_hippocampus`` (README of ``sample_data`` says where they come from).
-Folds that are finished in the output folder are not trained again. Writes ``docs/model_liver.md`` or
-``docs/model_hippocampus.md``; with ``--ship`` also the model of the first fold, for the package.
+FOLDER of the data is ``msd_liver_slices`` or ``msd_hippocampus`` (README of ``sample_data`` says where they come from);
+``liver-lsn`` is the level set network on the former. Folds that are finished in the output folder are not trained
+again. Writes ``docs/model_liver.md`` and so on; with ``--ship`` also the model of the first fold, for the package.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from src_models.preprocessing.parameters import Channel, Preprocessing  # noqa: 
 from src_models.training.case import DataSet  # noqa: E402
 from src_models.training.cases import open_data_set  # noqa: E402
 from src_models.training.crossval import as_markdown, crossval  # noqa: E402
-from src_models.training.defaults import default_plan  # noqa: E402
+from src_models.training.defaults import default_plan, network_config  # noqa: E402
 from src_models.training.fingerprint import fingerprint_now  # noqa: E402
 from src_models.training.folds import make_folds  # noqa: E402
 from src_models.training.loop import RunSettings  # noqa: E402
-from src_models.training.plan import Augmentation, TrainingPlan  # noqa: E402
+from src_models.training.plan import Augmentation, Optimiser, TrainingPlan  # noqa: E402
 from src_models.training.planning import plan_data_set  # noqa: E402
 from src_models.weights import store  # noqa: E402
 from src_models.weights.card import ModelCard, TrainingData  # noqa: E402
@@ -56,19 +56,62 @@ NOT_MIRRORED = "Mirroring is off: left and right, front and back tell where an o
 
 
 def liver(folder: Path) -> tuple[TrainingPlan, DataSet]:
-    """A UNet on CT slices of 256 x 256 pixels, windows of 128 x 128."""
+    """A UNet on CT slices of 256 x 256 pixels, windows of 192 x 192: most of the body is in sight."""
     data = open_data_set(folder, groups=r"^(p\d+)_", label_names={1: "liver"}, channels=["CT slice"])
-    plan = default_plan(data, "unet", patch=(128, 128), batch=12, epochs=50, iterations=31, options={"base_width": 16})
+    widths = {"depth": 5, "widths": (16, 32, 64, 128, 128, 128)}
+    plan = default_plan(data, "unet", patch=(192, 192), batch=6, epochs=60, iterations=31, options=widths)
     (one,) = plan.configurations
     # The slices hold HU 0 to 255; their pixels have no size, LiTS slices of 512 pixels halved have about 1.5 mm.
     preprocessing = Preprocessing(
         channels=(Channel(name="CT", window=(0.0, 255.0)),), unit="px", pixel_mm=1.5, crop_to_nonzero=False
     )
     one = one.model_copy(update={"preprocessing": preprocessing})
+    # Fat and contrast agent make a liver darker or brighter than all around it: grey values are changed more often.
     changes = CHANGES.model_copy(
-        update={"scaling": 0.5, "scaling_range": (0.75, 1.35), "brightness": 0.2, "contrast": 0.2}
+        update={
+            "rotation": 0.4,
+            "scaling": 0.6,
+            "scaling_range": (0.7, 1.4),
+            "noise": 0.2,
+            "brightness": 0.3,
+            "contrast": 0.3,
+            "gamma_inverted": 0.4,
+            "gamma": 0.5,
+        }
     )
     return plan.model_copy(update={"configurations": (one,), "augmentation": changes, "modality": "CT"}), data
+
+
+LEVEL_SETS: dict[str, dict[str, Any]] = {
+    "lsn": {"start": "stem", "stem_layers": 5, "stem_width": 24, "steps": (10, 6, 0), "edge": "unet"},
+    "lsn-click": {"start": "seed", "steps": (20, 10, 5, 0), "kernels": 8},
+    "lsn-unet-click": {"start": "seed", "steps": (20, 10, 5, 0), "edge": "unet"},
+}
+"""Level set networks for the liver: without any click, from a click with learned kernels e, or with a UNet as g."""
+
+
+def level_set(folder: Path, variant: str = "lsn", epochs: int = 30) -> tuple[TrainingPlan, DataSet]:
+    """A level set network on whole CT slices; their grey values are measured from those of the liver."""
+    plan, data = liver(folder)
+    (one,) = plan.configurations
+    options = {"gradient": "godunov", "convection": 1.0} | LEVEL_SETS[variant]
+    (known,) = fingerprint_now(data).channels
+    channel = one.preprocessing.channels[0].model_copy(update={"normalisation": "ct", "statistics": known})
+    one = one.model_copy(
+        update={
+            "network": network_config(data, "lsn", 2, options),
+            "patch": (256, 256),
+            "batch": 4,
+            "batch_dice": False,
+            "preprocessing": one.preprocessing.model_copy(update={"channels": (channel,)}),
+        }
+    )
+    rate = 5e-3 if LEVEL_SETS[variant].get("edge") == "unet" else 1e-2
+    adam = Optimiser(name="adamw", rate=rate, weight_decay=1e-4, schedule="cosine", clip=1.0)
+    changes = CHANGES.model_copy(update={"rotation": 0.2, "scaling": 0.3, "low_resolution": 0.0, "gamma_inverted": 0.0})
+    settings = {"configurations": (one,), "optimiser": adam, "augmentation": changes, "epochs": epochs}
+    settings |= {"iterations": 91, "sampling": "in_turn", "foreground": 0.0}
+    return plan.model_copy(update=settings), data
 
 
 def hippocampus(folder: Path) -> tuple[TrainingPlan, DataSet]:
@@ -85,17 +128,25 @@ def hippocampus(folder: Path) -> tuple[TrainingPlan, DataSet]:
     ), data
 
 
+LITS = TrainingData(
+    name="MSD Task03 Liver (LiTS), slices of 256 x 256 pixels, 8 bit",
+    citation="Antonelli et al., Nature Communications 13, 4128 (2022); "
+    "Bilic et al., Medical Image Analysis 84, 102680 (2023)",
+    licence="CC-BY-SA 4.0",
+)
 MODELS: dict[str, dict[str, Any]] = {
     "liver": {
         "make": liver,
         "name": "unet-liver-2d",
         "task": "Liver, tumours included, in axial CT slices",
-        "data": TrainingData(
-            name="MSD Task03 Liver (LiTS), slices of 256 x 256 pixels, 8 bit",
-            citation="Antonelli et al., Nature Communications 13, 4128 (2022); "
-            "Bilic et al., Medical Image Analysis 84, 102680 (2023)",
-            licence="CC-BY-SA 4.0",
-        ),
+        "data": LITS,
+        "licence": "CC-BY-SA 4.0",
+    },
+    "liver-lsn": {
+        "make": level_set,
+        "name": "lsn-liver-2d",
+        "task": "Liver, tumours included, in axial CT slices, by a level set network without any click",
+        "data": LITS,
         "licence": "CC-BY-SA 4.0",
     },
     "hippocampus": {

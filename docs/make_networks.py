@@ -38,6 +38,7 @@ assert out.attention[1].shape == (1, 1, 5, 9, 5), "the map of level 1 has a voxe
   times the voxel size whose first voxel lies at (s - 1) / 2 voxels.
 - `vnet` with `preset="monai"` takes the weights of MONAI's VNet: `weights_from_monai` in
   `src_models/networks/vnet.py` renames them.
+- The [level set network](lsn.md) `lsn` has a start, levels and a click of its own.
 - In 3D the networks on VGG-16 (FCN, DeconvNet, the full SegNet) have a quarter of the widths of 2D.
 """
 
@@ -115,6 +116,11 @@ ENTRIES = (
         "nnunet-residual",
         "nnU-Net with a residual encoder, its blocks 1-3-4-6-6-6",
         "Isensee et al., MICCAI 2024",
+    ),
+    Entry(
+        "lsn",
+        "ten steps of the level set equation whose kernels are learned; begun with finite differences it is the solver",
+        "Actor, Fuentes, Rivière, SPIE Medical Imaging 2020",
     ),
 )
 

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QToolB
 from napari_lsnet.editors import editor_for
 from napari_lsnet.parameter_files import load_parameters, save_parameters
 from src_models.errors import InputError, LsnetError
+from src_models.refusals import problems_of
 
 GROUP_TITLES: Mapping[str, str] = {
     "basic": "",
@@ -165,8 +166,8 @@ class ParameterForm(QWidget):
         try:
             return self._model_class(**entries), {}
         except ValidationError as error:
-            for problem in error.errors(include_url=False):
-                wrong.setdefault(str(problem["loc"][0]) if problem["loc"] else "", _sentence(problem))
+            for problem in problems_of(error):
+                wrong.setdefault(problem.place.partition(".")[0], problem.rule)
             return None, wrong
 
     def _refusal(self, wrong: Mapping[str, str]) -> InputError:
@@ -334,22 +335,3 @@ def _told(value: Any) -> str:
     if value is None:
         return "auto"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _sentence(problem: Mapping[str, Any]) -> str:
-    """What pydantic found, as the end of a sentence that starts with the field's title."""
-    context = problem.get("ctx", {})
-    bounds = {
-        "greater_than": "must be above {gt:g}",
-        "greater_than_equal": "must be {ge:g} or more",
-        "less_than": "must be below {lt:g}",
-        "less_than_equal": "must be {le:g} or less",
-        "finite_number": "must be a finite number",
-        "int_from_float": "must be a whole number",
-        "value_error": "{error}",
-    }
-    kind = str(problem["type"])
-    if kind in bounds:
-        return bounds[kind].format(**context)
-    text = str(problem["msg"])
-    return text[:1].lower() + text[1:]

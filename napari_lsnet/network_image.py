@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_lsnet.layers import LayerVolume, describe_layer, read_region, region_for
 from napari_lsnet.regions import boxed, whole_region
 from napari_lsnet.transforms import Region
+from src_models.geometry import StoredOrder
 
 if TYPE_CHECKING:
     from src_models.weights.card import ModelCard
@@ -81,6 +82,27 @@ def space_of(volume: LayerVolume, region: Region) -> tuple[tuple[int, ...], tupl
     parts = [(axis, region[axis]) for axis in volume.spatial_axes]
     kept = [(axis, part) for axis, part in parts if isinstance(part, slice)]
     return tuple(part.stop - part.start for _, part in kept), tuple(by_axis[axis] for axis, _ in kept)
+
+
+def order_in_file(source: Any, volume: LayerVolume, region: Region) -> StoredOrder | None:
+    """How the axes in space that are not pinned lie in the file of the layer; None where that is not known."""
+    order = dict(source.metadata).get("lsnet", {}).get("stored_order")
+    if order is None or volume.patient is None or not volume.patient.orientation_known:
+        return None
+    kept = [k for k, axis in enumerate(volume.spatial_axes) if isinstance(region[axis], slice)]
+    whole = StoredOrder(tuple(order["axes"]), tuple(order["flips"]))
+    return whole.of_axes(kept) if len(whole.axes) == len(volume.spatial_axes) else None
+
+
+def space_seen(
+    card: ModelCard, order: StoredOrder | None, volume: LayerVolume, region: Region
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """`space_of` in the order in which the network of a card sees it."""
+    from src_models.inference.orientation import turn_for, turned
+
+    shape, spacing = space_of(volume, region)
+    turn, _ = turn_for(card.orientation, order, len(shape))
+    return turned(turn, shape), turned(turn, spacing)
 
 
 def sample_of(source: Any, region: Region, channels: int) -> NDArray[Any] | None:

@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from src_models.errors import FileError, SaveError
+from src_models.refusals import problem_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -79,8 +80,5 @@ def load_parameters(model_class: type[Model], path: Path) -> Model:
     try:
         return model_class(**values)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in problem["loc"]) or "it"
-        raise FileError(
-            "parameters-value", f"{path.name} was not read", f"{name}: {problem['msg']}", "Correct it in the file."
-        ) from error
+        why = problem_of(error).sentence
+        raise FileError("parameters-value", f"{path.name} was not read", why, "Correct it in the file.") from error

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_lsnet.compat import PLUGIN, plugin_settings
 from napari_lsnet.parameter_files import load_parameters, save_parameters
 from src_models.errors import FileError, InputError, LsnetError
+from src_models.refusals import problem_of
 
 CATEGORY = "general"
 """Key of our settings in the manifest's ``configurations``."""
@@ -75,10 +76,9 @@ def change(**values: Any) -> Settings:
     try:
         changed = Settings(**(current().model_dump() | values))
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise InputError(
-            "setting-value", f"The setting {problem['loc'][0]} was not changed", str(problem["msg"]), ""
-        ) from None
+        found = problem_of(error)
+        what = f"The setting {found.place} was not changed"
+        raise InputError("setting-value", what, f"it {found.rule}", "") from None
     kept = plugin_settings()
     if kept is None:
         save_parameters(changed, _folder() / "settings.toml")

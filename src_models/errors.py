@@ -1,9 +1,20 @@
 """The project's own exceptions: what happened, why, and what to do next.
 
-Every message is one line for the person at the screen. Each family has an exit code for the command line.
+Every message is one line for the person at the screen. The exit codes of every command are decided here: 2 for
+whatever was given and cannot be worked with (`BAD_INPUT`: words, values, files, grids, a target that cannot be written,
+a device that is not there), 3 where memory is not enough (`OUT_OF_MEMORY`). Programs that need to know more read the
+`code` of the error, which ``--json`` prints. Beside them stand 0 for done, 1 where only a part of what was asked for is
+there or the same, 70 for an error that nobody foresaw, and 130 (`CANCELLED`) after Ctrl-C.
 """
 
 from __future__ import annotations
+
+BAD_INPUT = 2
+"""As the parser of the command line ends where it cannot read its words."""
+OUT_OF_MEMORY = 3
+"""Refused before the run by a forecast, or run out in spite of every rescue."""
+CANCELLED = 130
+"""Ctrl-C, as shells tell it; what is there is usable: finished and marked as partial, or a model, or nothing new."""
 
 
 class LsnetError(Exception):
@@ -21,7 +32,7 @@ class LsnetError(Exception):
         What the person can do now, as a full sentence.
     """
 
-    exit_code = 1
+    exit_code = BAD_INPUT
 
     def __init__(self, code: str, what: str, why: str = "", next_step: str = "") -> None:
         self.code = code
@@ -37,28 +48,39 @@ class LsnetError(Exception):
 class InputError(LsnetError):
     """The values, seeds or parameters given cannot be worked with."""
 
-    exit_code = 3
-
 
 class FileError(LsnetError):
     """A file is missing, broken, hostile or of a kind that is not read."""
-
-    exit_code = 4
 
 
 class GeometryError(LsnetError):
     """Grids that differ, spacing that makes no sense, a position that is not known."""
 
-    exit_code = 5
-
 
 class SaveError(LsnetError):
     """A result could not be written; what was there before is untouched."""
 
-    exit_code = 6
-
 
 class DeviceError(LsnetError):
-    """The device asked for is not there, or has not enough memory."""
+    """The device asked for is not there, or cannot do what is asked."""
 
-    exit_code = 7
+
+class OutOfMemoryError(DeviceError):
+    """There is not enough memory: known beforehand, or met while running and not to be helped."""
+
+    exit_code = OUT_OF_MEMORY
+
+
+class FileMemoryError(FileError):
+    """A file is larger than the memory that is free."""
+
+    exit_code = OUT_OF_MEMORY
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of any library says that memory ran out, on the card or on the processor."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    said = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(words in text for words in said)

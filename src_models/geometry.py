@@ -65,6 +65,11 @@ class StoredOrder:
         view = presented[self._flipping(lead)]
         return view.transpose(*range(lead), *(lead + self.axes.index(axis) for axis in range(len(self.axes))))
 
+    def of_axes(self, kept: Sequence[int]) -> StoredOrder:
+        """The order of some of the presented axes alone, as in a slice, counted from 0 again."""
+        ranks = sorted(self.axes[k] for k in kept)
+        return StoredOrder(tuple(ranks.index(self.axes[k]) for k in kept), tuple(self.flips[k] for k in kept))
+
     def present_index(self, stored: Sequence[float], shape: Sequence[int]) -> tuple[float, ...]:
         """Where a voxel of the stored array lies in the presented array of this shape; also between voxels."""
         moved = (stored[axis] for axis in self.axes)

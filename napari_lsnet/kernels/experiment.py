@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 
 from napari_lsnet.jobs import Ending, Job, Update
-from napari_lsnet.kernels.feature_view import known_network
+from napari_lsnet.kernels.feature_view import known_network, turn_of
 from napari_lsnet.kernels.run import Analysis
 from napari_lsnet.layers import describe_layer, read_region, result_arguments, result_array
 from napari_lsnet.network_image import channel_fault, read_image, region_of, space_of
 from napari_lsnet.one_job import OneJob
 from napari_lsnet.transforms import Region, aligned_matrix, lattice_offset
 from src_models.errors import InputError
+from src_models.geometry import StoredOrder
 from src_models.progress import Progress
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class ExperimentRequest:
     reference : ndarray or None
         Labels on the region.
     spacing, unit : tuple of float, str
-        Of the axes in space.
+        Of their axes in space.
+    turn : StoredOrder
+        From the axes of the layer to those of content and reference, which are the ones that the network sees.
     """
 
     analysis: Analysis
@@ -78,6 +81,7 @@ class ExperimentRequest:
     reference: NDArray[Any] | None
     spacing: tuple[float, ...]
     unit: Any
+    turn: StoredOrder
 
     def make(self) -> Generator[Progress, None, Outcome]:
         """The generator of the job; called in the worker."""
@@ -102,7 +106,7 @@ class ExperimentRequest:
             scores = yield from evaluation.run(changed)
             # the first two are the network as it is, and the change; what follows are controls
             if len(seen) < 2:
-                seen.append(labels_of(evaluation.found[_CASE], card))
+                seen.append(np.ascontiguousarray(self.turn.present(labels_of(evaluation.found[_CASE], card))))
             return scores
 
         (effect,) = yield from knock_out(
@@ -196,15 +200,18 @@ def experiment_for(
     if fault:
         raise InputError("image-channels", fault, "", "Choose another image or model.")
     region = region_of(image, viewer.dims, mode, box)
-    size, spacing = space_of(volume, region)
+    size, _ = space_of(volume, region)
     if network.ndim > len(size):
         raise InputError("knock-out-axes", "This network takes volumes, not slices", "", "Work on the whole volume.")
     content = read_image(image, region, len(card.preprocessing.channels))
     if content.ndim == len(size):
         content = content[None]
     labels = None if reference is None else _reference(reference, image, region, card)
+    turn, spacing = turn_of(card, image, region)
+    content = np.ascontiguousarray(turn.store(content))
+    labels = None if labels is None else np.ascontiguousarray(turn.store(labels))
     return ExperimentRequest(
-        analysis, rows, told, operation, draws, image, region, content, labels, spacing, volume.unit
+        analysis, rows, told, operation, draws, image, region, content, labels, spacing, volume.unit, turn
     )
 
 

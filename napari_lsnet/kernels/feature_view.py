@@ -12,9 +12,10 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from napari_lsnet.background import Background
 from napari_lsnet.kernels.colours import weight_colours
 from napari_lsnet.layers import describe_layer, result_array, stepped_transform
-from napari_lsnet.network_image import channel_fault, read_image, region_of, space_of
+from napari_lsnet.network_image import channel_fault, order_in_file, read_image, region_of, space_of
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError, LsnetError
+from src_models.geometry import StoredOrder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -48,11 +49,13 @@ class FeatureQuestion:
     region : tuple of slice or int
         Of it.
     content : ndarray of shape (C, z, y, x) or (C, y, x)
-        A copy.
+        A copy, turned as the network sees it.
     spacing, unit : tuple of float, str
-        Of the axes in space.
+        Of its axes in space.
     centre : tuple of float
-        Voxel of the region on show.
+        Its voxel on show.
+    turn : StoredOrder
+        From the axes of the layer to those that the network sees.
     """
 
     source: Source
@@ -66,6 +69,7 @@ class FeatureQuestion:
     spacing: tuple[float, ...]
     unit: str
     centre: tuple[float, ...]
+    turn: StoredOrder
 
 
 class FeatureView(QObject):
@@ -130,8 +134,8 @@ class FeatureView(QObject):
         self._kept = (_key(question), features)
         if question.image not in self._viewer.layers:
             return
-        array = result_array(question.region, made.values)
-        place = stepped_transform(question.image, question.region, made.grid.start, made.grid.step)
+        array = result_array(question.region, np.ascontiguousarray(question.turn.present(made.values)))
+        place = stepped_transform(question.image, question.region, *_presented(question, made))
         largest = float(np.percentile(np.abs(made.values), _PERCENTILE)) or 1.0
         name = f"{question.layer}, output {question.out}"
         if question.stage == "kernel":
@@ -194,9 +198,12 @@ def question_for(
         raise InputError("features-axes", "This network takes volumes, the image is a picture", "", "Choose a volume.")
     region = region_of(image, viewer.dims, "slice" if network.ndim == 2 and three else "volume", None)
     content = read_image(image, region, len(card.preprocessing.channels))
-    size, spacing = space_of(volume, region)
+    size, _ = space_of(volume, region)
     if content.ndim == len(size):
         content = content[None]
+    turn, spacing = turn_of(card, image, region)
+    centre = _on_show(viewer, image, region)
+    flipped = [n - 1 - c if flip else c for c, n, flip in zip(centre, size, turn.flips, strict=True)]
     return FeatureQuestion(
         source=source,
         layer=layer,
@@ -205,11 +212,33 @@ def question_for(
         stage=stage,
         image=image,
         region=region,
-        content=content,
+        content=np.ascontiguousarray(turn.store(content)),
         spacing=spacing,
         unit=volume.unit,
-        centre=_on_show(viewer, image, region),
+        centre=tuple(flipped[turn.axes.index(axis)] for axis in range(len(size))),
+        turn=turn,
     )
+
+
+def turn_of(card: Any, image: Any, region: Region) -> tuple[StoredOrder, tuple[float, ...]]:
+    """How a region of a layer is turned for a model, and the spacing of the axes that its network sees."""
+    from src_models.inference.orientation import turn_for, turned
+
+    volume = describe_layer(image)
+    size, spacing = space_of(volume, region)
+    turn, _ = turn_for(card.orientation, order_in_file(image, volume, region), len(size))
+    return turn, turned(turn, spacing)
+
+
+def _presented(question: FeatureQuestion, made: FeatureMap) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Start and step of a map along the axes of the layer."""
+    start, step = [], []
+    for axis, flip in zip(question.turn.axes, question.turn.flips, strict=True):
+        first, jump = made.grid.start[axis], made.grid.step[axis]
+        last = first + jump * (made.values.shape[axis] - 1)
+        start.append(question.content.shape[1 + axis] - 1 - last if flip else first)
+        step.append(jump)
+    return tuple(start), tuple(step)
 
 
 def known_network(source: Source) -> tuple[Any, Any]:

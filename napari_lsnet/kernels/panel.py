@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_lsnet import settings
 from napari_lsnet.background import Background
@@ -87,6 +87,8 @@ class KernelsPanel(QWidget):
         last.addWidget(self.export_button, 2)
         outer.addLayout(last)
         self.setMinimumWidth(410)
+        # a dock that does not say that it grows is given an empty half by napari
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
     def _connect(self) -> None:
         self.models.changed.connect(self._follow)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from napari_lsnet.layers import LayerVolume
 from napari_lsnet.model_list import ModelChoice
-from napari_lsnet.network_image import space_of
+from napari_lsnet.network_image import space_seen
 from napari_lsnet.transforms import Region
+from src_models.geometry import StoredOrder
 from src_models.inference.parameters import PredictionParameters
 
 if TYPE_CHECKING:
@@ -38,7 +39,13 @@ class Costs:
     device: str
 
 
-def costs_of(choice: ModelChoice, volume: LayerVolume, region: Region, parameters: PredictionParameters) -> Costs:
+def costs_of(
+    choice: ModelChoice,
+    volume: LayerVolume,
+    region: Region,
+    parameters: PredictionParameters,
+    order: StoredOrder | None = None,
+) -> Costs:
     """For a worker: it loads torch.
 
     Raises
@@ -48,8 +55,8 @@ def costs_of(choice: ModelChoice, volume: LayerVolume, region: Region, parameter
     """
     from src_models.inference.outlook import outlook
 
-    shape, spacing = space_of(volume, region)
-    found = outlook(choice.card, shape, spacing, parameters, folds=len(choice.paths))
+    shape, spacing = space_seen(choice.card, order, volume, region)
+    found = outlook(choice.card, shape, spacing, parameters, folds=len(choice.paths), unit=volume.unit)
     times = [part for part, role in zip(region, volume.roles, strict=True) if role == "t" and isinstance(part, slice)]
     frames = times[0].stop - times[0].start if times else 1
     return Costs(found, frames, parameters.device)

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_lsnet.extent import ExtentChooser
 from napari_lsnet.image_input import ImageInput
-from napari_lsnet.network_image import channel_fault, region_of, sample_of, space_of, value_unit
+from napari_lsnet.network_image import channel_fault, order_in_file, region_of, sample_of, space_seen, value_unit
 from napari_lsnet.roles import is_image
 from napari_lsnet.section import section_title, warning_line
 from napari_lsnet.segment.model_chooser import ModelChooser
@@ -128,8 +128,8 @@ class Inputs(QWidget):
         if choice is not None and volume is not None and region is not None and not channel_fault(volume, choice.card):
             from src_models.inference.checks import warnings_for
 
-            shape, spacing = space_of(volume, region)
             layer: Any = self.image.layer
+            shape, spacing = space_seen(choice.card, order_in_file(layer, volume, region), volume, region)
             image = sample_of(layer, region, len(choice.card.preprocessing.channels))
             with suppress(LsnetError):
                 said = warnings_for(

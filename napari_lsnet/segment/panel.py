@@ -14,6 +14,7 @@ from napari_lsnet.forms import ParameterForm
 from napari_lsnet.hand_over import to_level_set
 from napari_lsnet.jobs import Ending, JobState, Update
 from napari_lsnet.keys import Bindings, hint
+from napari_lsnet.network_image import order_in_file
 from napari_lsnet.run_controls import Sharing
 from napari_lsnet.section import section_title, wrapped_line
 from napari_lsnet.segment import words
@@ -189,7 +190,8 @@ class SegmentPanel(QWidget):
             parameters = self.form.value()
         except LsnetError:
             return
-        self.foresight.ask(partial(costs_of, choice, volume, region, parameters))
+        order = order_in_file(self.inputs.image.layer, volume, region)
+        self.foresight.ask(partial(costs_of, choice, volume, region, parameters, order))
 
     def _on_costs(self, costs: Costs) -> None:
         self._costs = costs

@@ -16,6 +16,12 @@ def as_python(request: Request) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
     name = request.choice.name
     function = "predict_series" if request.series else "predict"
+    others, turned = f"unit={request.volume.unit!r}", []
+    if request.choice.card.orientation != "presented" and request.order is not None:
+        # the network sees the axes as they lie in the file
+        others += ", stored_order=order"
+        kept = [k for k, axis in enumerate(request.volume.spatial_axes) if isinstance(request.region[axis], slice)]
+        turned = [f"order = volume.stored_order.of_axes({kept})"]
     lines = [
         "from pathlib import Path",
         "",
@@ -31,7 +37,8 @@ def as_python(request: Request) -> str:
         f"parameters = PredictionParameters({arguments})",
         f"image = volume.array[{_index(request)}]",
         f"spacing = {tuple(float(h) for h in request.spacing)!r}",
-        f"labels = finish({function}(models, image, spacing, parameters, unit={request.volume.unit!r})).labels",
+        *turned,
+        f"labels = finish({function}(models, image, spacing, parameters, {others})).labels",
     ]
     return "\n".join(lines) + "\n"
 

@@ -12,10 +12,19 @@ from numpy.typing import NDArray
 
 from napari_lsnet.layers import LayerVolume, describe_layer
 from napari_lsnet.model_list import ModelChoice
-from napari_lsnet.network_image import channel_fault, read_image, region_of, space_of, time_axes, value_unit
+from napari_lsnet.network_image import (
+    channel_fault,
+    order_in_file,
+    read_image,
+    region_of,
+    space_of,
+    time_axes,
+    value_unit,
+)
 from napari_lsnet.placed_record import beside, placed
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError
+from src_models.geometry import StoredOrder
 from src_models.inference.parameters import PredictionParameters
 from src_models.progress import Progress
 
@@ -63,6 +72,11 @@ class Request:
         return space_of(self.volume, self.region)[1]
 
     @property
+    def order(self) -> StoredOrder | None:
+        """How these axes lie in the file of the image, where that is known."""
+        return order_in_file(self.source, self.volume, self.region)
+
+    @property
     def path(self) -> Path | None:
         """The file of the image, if it has one."""
         found = getattr(self.source.source, "path", None)
@@ -87,6 +101,7 @@ class Request:
                 self.parameters,
                 unit=self.volume.unit,
                 value_unit=value_unit(self.source),
+                stored_order=self.order,
                 interrupt=self.stop.is_set,
             )
         )

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
-from src_models.errors import LsnetError
+from src_models.errors import BAD_INPUT, CANCELLED, OUT_OF_MEMORY, LsnetError, out_of_memory
 
 _COMMANDS = {
     "evolve": "grow a contour from seeds until it rests at the border",
@@ -27,7 +28,6 @@ _COMMANDS = {
 _DESCRIPTION = "Level sets on medical and scientific images."
 _ENDING = "Each command explains itself: lsnet COMMAND --help. Research use only; not a medical device."
 
-INTERRUPTED = 130
 UNEXPECTED = 70
 
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or the exit code of the family of error; 130 after Ctrl-C, 70 for an error that nobody foresaw.
+        0, or one of the exit codes of `src_models.errors`; 70 for an error that nobody foresaw.
 
     Raises
     ------
@@ -65,16 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LsnetError as error:
         return _fail(arguments, str(error), error.exit_code, error.code)
     except KeyboardInterrupt:
-        return _fail(arguments, "Stopped; nothing was saved.", INTERRUPTED, "interrupted")
+        return _fail(arguments, "Stopped; nothing was saved.", CANCELLED, "interrupted")
     except BrokenPipeError:
         # who reads the output has gone (``lsnet info FILE | head``); nothing to say, and nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except MemoryError:
-        return _fail(
-            arguments, "There is not enough memory. Choose a region with --crop, or close other programs.", 7, "memory"
-        )
     except Exception as error:
+        if out_of_memory(error):
+            sentence = "There is not enough memory. Choose a smaller image or region, or close other programs."
+            return _fail(arguments, sentence, OUT_OF_MEMORY, "memory")
         if arguments.debug:
             raise
         sentence = f"lsnet {arguments.command} stopped: {type(error).__name__}. Run it again with --debug to see where."
@@ -82,9 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(code)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses in one sentence; the list of all flags is what --help is for."""
+
+    def error(self, message: str) -> NoReturn:
+        sentence = " ".join(message.split())
+        self.exit(BAD_INPUT, f"{self.prog}: error: {sentence}. See {self.prog} --help.\n")
+
+
 def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, ModuleType | None]:
     """The parser with the arguments of the chosen command alone, and that command's module."""
-    parser = argparse.ArgumentParser("lsnet", description=_DESCRIPTION, epilog=_ENDING, allow_abbrev=False)
+    parser = _Parser("lsnet", description=_DESCRIPTION, epilog=_ENDING, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"lsnet {_version()}" if "--version" in words else "")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     chosen = next((word for word in words if not word.startswith("-")), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -31,6 +31,8 @@ examples:
 
 Files of two folders belong together by their names. Values: """
 _UNITS = ("slice", "case", "patient")
+_MANY = 128
+"""Labels from which on it is asked whether they are labels; whole-body sets have a few less."""
 _TABLE_FILES = {".csv": "rows", ".md": "scores", ".json": "both"}
 
 
@@ -42,6 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="REF", type=Path, help="Its reference, or the folder of the references.")
     parser.add_argument(
         "--labels", metavar="LIST", help="Which label values, such as 1,2 or 1=liver,whole=1+2. Default: all there are."
+    )
+    parser.add_argument(
+        "--map",
+        metavar="OLD:NEW",
+        action="append",
+        default=[],
+        help="Read a label value as another in all files, such as 255:1; may be given several times.",
+    )
+    parser.add_argument(
+        "--fix-geometry",
+        action="store_true",
+        help="Resample predictions that lie on another grid to that of their reference, by the nearest voxel.",
     )
     parser.add_argument(
         "--metrics", metavar="LIST", default="dice,jaccard,hd95,assd", help="Default: dice,jaccard,hd95,assd."
@@ -108,6 +122,8 @@ class Asked:
     reading: ReadOptions
     nsd_tolerance: float | None
     empties: Empties
+    label_map: Mapping[int, int] = field(default_factory=dict)
+    fix_geometry: bool = False
 
     def row(self, unit: str, group: str, label: str, parts: Sequence[Comparison]) -> Row:
         """Measure one unit."""
@@ -117,20 +133,31 @@ class Asked:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
+    from src_models.training.checks import parse_map
+
     metrics = _metrics(arguments)
     per = arguments.per or ("patient" if arguments.groups else "case")
-    asked = Asked(tuple(metrics), per, inputs.read_options(arguments), arguments.nsd_tol, arguments.empties)
+    asked = Asked(
+        tuple(metrics),
+        per,
+        inputs.read_options(arguments),
+        arguments.nsd_tol,
+        arguments.empties,
+        parse_map(arguments.map),
+        arguments.fix_geometry,
+    )
     cases = find_cases(arguments.prediction, arguments.reference, arguments.groups, per)
     targets = _targets(arguments, per, [path for case in cases for path in (case.prediction, case.reference)])
     rows: list[Row] = []
     with report.watch_job(arguments.json, "evaluating") as show:
-        structures = read_structures(arguments.labels) if arguments.labels else _found(cases, asked.reading)
+        structures, apart = (read_structures(arguments.labels), "") if arguments.labels else _found(cases, asked)
         for number, more in _rows(cases, structures, asked):
             show(Progress(phase="evaluate", fraction=number / len(cases), message=f"case {number} of {len(cases)}"))
             rows += more
     table = summarise(rows, draws=arguments.bootstrap)
     _save(table, targets, per)
-    _tell(table, targets, arguments, per, [*_left_out(arguments.prediction, cases), *_nowhere(rows)])
+    notes = [apart] if apart else []
+    _tell(table, targets, arguments, per, [*notes, *_left_out(arguments.prediction, cases), *_nowhere(rows)])
     return 0
 
 
@@ -198,7 +225,7 @@ def compare(case: Case, structures: Sequence[Structure], asked: Asked) -> Iterat
     GeometryError
         Where prediction and reference lie apart.
     """
-    prediction, reference = _read(case, asked.reading)
+    prediction, reference = _read(case, asked)
     grid = reference.grid
     _refuse_sheared(case, grid, asked.metrics)
     unit: Any = "mm" if grid.spacing_known else "px"
@@ -237,22 +264,42 @@ def _rows(cases: Sequence[Case], structures: Sequence[Structure], asked: Asked) 
         parts = {}
 
 
-def _read(case: Case, reading: ReadOptions) -> tuple[Segmentation, Segmentation]:
+def _read(case: Case, asked: Asked) -> tuple[Segmentation, Segmentation]:
     from src_models.files import read_segmentation
+    from src_models.training.case import mapped
 
-    reference = read_segmentation(case.reference, reading)
-    prediction = read_segmentation(case.prediction, reading, like=reference.grid)
+    reference = read_segmentation(case.reference, asked.reading)
+    prediction = read_segmentation(case.prediction, asked.reading, like=reference.grid)
     if reference.labels.ndim != reference.grid.ndim or prediction.labels.ndim != prediction.grid.ndim:
         raise InputError("evaluate-frames", f"{case.name} holds several frames", "", "Evaluate one frame at a time.")
     known = prediction.grid.spacing_known and reference.grid.spacing_known
     if prediction.labels.shape != reference.labels.shape or (known and not same_grid(prediction.grid, reference.grid)):
-        raise GeometryError(
-            "evaluate-grid",
-            f"The prediction of {case.name} does not lie on its reference",
-            compare_grids(prediction.grid, reference.grid),
-            "Write it on the grid of the image.",
-        )
-    return prediction, reference
+        prediction = _moved(case, prediction, reference.grid, asked)
+    if not asked.label_map:
+        return prediction, reference
+    return (
+        replace(prediction, labels=mapped(prediction.labels, asked.label_map)),
+        replace(reference, labels=mapped(reference.labels, asked.label_map)),
+    )
+
+
+def _moved(case: Case, prediction: Segmentation, grid: Grid, asked: Asked) -> Segmentation:
+    """A prediction brought to the grid of its reference where that is asked for; otherwise it is refused."""
+    from src_models.training.case import resampled
+
+    possible = prediction.grid.orientation_known and grid.orientation_known and grid.ndim == prediction.grid.ndim == 3
+    if possible and asked.fix_geometry:
+        return replace(prediction, labels=resampled(prediction, grid), grid=grid)
+    mine, other = (f"{path.absolute().parent.name}/{path.name}" for path in (case.prediction, case.reference))
+    how = compare_grids(prediction.grid, grid).replace("mask", "the prediction").replace("the image", "the reference")
+    raise GeometryError(
+        "evaluate-grid",
+        f"The prediction {mine} does not lie on its reference {other}",
+        how,
+        "Write it on the grid of the image, or resample it with --fix-geometry."
+        if possible
+        else "Write it on the grid of the image; it cannot be resampled, since the files do not say where they lie.",
+    )
 
 
 def _refuse_sheared(case: Case, grid: Grid, metrics: Sequence[str]) -> None:
@@ -265,11 +312,13 @@ def _refuse_sheared(case: Case, grid: Grid, metrics: Sequence[str]) -> None:
         )
 
 
-def _found(cases: Sequence[Case], reading: ReadOptions) -> list[Structure]:
-    values: set[int] = set()
+def _found(cases: Sequence[Case], asked: Asked) -> tuple[list[Structure], str]:
+    """Every label value there is, and a note where predictions and references have none in common."""
+    sides: tuple[set[int], set[int]] = (set(), set())
     for case in cases:
-        for segmentation in _read(case, reading):
-            values.update(int(value) for value in np.unique(segmentation.labels) if value != 0)
+        for side, segmentation in zip(sides, _read(case, asked), strict=True):
+            side.update(int(value) for value in np.unique(segmentation.labels) if value != 0)
+    values = sides[0] | sides[1]
     if not values:
         raise InputError(
             "evaluate-nothing", "All predictions and references are empty", "", "Name the labels with --labels."
@@ -281,7 +330,18 @@ def _found(cases: Sequence[Case], reading: ReadOptions) -> list[Structure]:
             "these may be no label images",
             "Name some with --labels.",
         )
-    return [Structure(str(value), (value,)) for value in sorted(values)]
+    note = _apart(*sides)
+    if not note and len(values) > _MANY:
+        note = f"There are {len(values)} label values: an image may have been given in place of labels."
+    return [Structure(str(value), (value,)) for value in sorted(values)], note
+
+
+def _apart(predicted: set[int], referred: set[int]) -> str:
+    if not predicted or not referred or predicted & referred:
+        return ""
+    mine, others = (", ".join(str(value) for value in sorted(side)[:5]) for side in (predicted, referred))
+    offer = f"--map {min(referred)}:{min(predicted)} reads one as the other."
+    return f"The predictions hold {mine}, the references {others}: no label is in both. {offer}"
 
 
 def _metrics(arguments: argparse.Namespace) -> list[str]:

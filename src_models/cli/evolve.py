@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from src_models.cli import inputs, options, outputs, report, speeds
 from src_models.cli.driving import drive
+from src_models.errors import CANCELLED
 from src_models.levelset.parameters import LevelSetParameters, paper_preset
 from src_models.record import Record, record_path
 
@@ -111,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         report.write_json(final_event(job, result, record, seconds))
     else:
         report.say(*summary(job, result, seconds))
-    return 0
+    return CANCELLED if result.stop_reason == "cancelled" else 0
 
 
 @dataclass(frozen=True, eq=False)

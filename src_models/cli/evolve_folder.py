@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from src_models.cli import outputs, report
-from src_models.errors import FileError, InputError, LsnetError, SaveError
+from src_models.errors import CANCELLED, FileError, InputError, LsnetError, SaveError
 from src_models.record import SUFFIX, record_path
 
 TABLE = "outcomes.csv"
@@ -66,6 +66,9 @@ def run(arguments: argparse.Namespace, one: Callable[[argparse.Namespace], Mappi
             report.write_json({"event": "image", "number": number, "of": len(images), **row})
         else:
             report.say(f"{number} of {len(images)}  {image.name}: {_told(row)}")
+        if row["outcome"] == "cancelled":
+            # Ctrl-C means the command, not only this image; the table says how far it came
+            return CANCELLED
     failed = sum(row["outcome"] == "failed" for row in rows)
     if arguments.json:
         done = {"images": len(rows), "failed": failed, "table": str(folder / TABLE)}
@@ -124,7 +127,7 @@ def partner(folder: Path, image: Path, what: str) -> Path:
         found = "none" if not same else " and ".join(path.name for path in same)
         raise FileError(
             "folder-partner",
-            f"The {what} of {image.name} were not found in {folder.name}",
+            f"{folder.name} must hold the {what} of {image.name}",
             f"one file named {stem(image)} is needed, there is {found}",
             "Give it the name of the image.",
         )

@@ -68,7 +68,11 @@ def record_lines(record: Record) -> list[str]:
     if record.source is not None:
         size = " x ".join(str(n) for n in record.source.shape)
         spacing = " x ".join(f"{h:g}" for h in record.source.spacing)
-        lines.append(f"  source    {size} voxels of {spacing} mm, content {record.source.content_hash[:12]}")
+        voxels = "voxels without a size" if record.inputs.get("unit") == "px" else f"voxels of {spacing} mm"
+        content = record.source.content_hash[:12] or "not hashed, the array may be larger than the memory"
+        lines.append(f"  source    {size} {voxels}, content {content}")
+    if record.task == "predict":
+        lines += _prediction_lines(record)
     told = {"stop_reason": "stopped", "steps": "steps", "time": "time", "volume_ml": "ml inside"}
     lines += [f"  {name:<10}{_short(result[key])}" for key, name in told.items() if result.get(key) is not None]
     if record.task == "evolve":
@@ -90,6 +94,29 @@ def record_lines(record: Record) -> list[str]:
     lines.append(f"  took      {record.duration_s:g} s")
     lines += [f"  note      {note}" for note in record.notes]
     return [*lines, f"  {record.research_use}"]
+
+
+def _prediction_lines(record: Record) -> list[str]:
+    """What only the record of a prediction holds: models, settings, windows, and what was done for want of memory."""
+    from src_models.inference.parameters import PredictionParameters
+
+    result = record.result
+    lines = []
+    for model in record.inputs.get("models", ()):
+        fold = f", fold {model['fold']}" if model.get("fold") else ""
+        name = f"{model.get('name', '?')}@{model.get('version', '?')}"
+        lines.append(f"  model     {name}{fold}, SHA-256 {model.get('sha256', '?')}")
+    parameters = options.build(PredictionParameters, record.parameters)
+    lines.append(f"  settings  {' '.join(options.command_line(parameters)) or 'all as they come'}")
+    if "voxels" in result:
+        counts = ", ".join(f"{count} of label {number}" for number, count in result["voxels"].items())
+        lines.append(f"  voxels    {counts or 'none has a label'}")
+    if "windows" in result:
+        lines.append(f"  windows   {result['windows']} computed, {result.get('skipped', 0)} skipped as background")
+    if "peak_memory_bytes" in result:
+        lines.append(f"  memory    {report.amount(result['peak_memory_bytes'], 'B')} at most, by the forecast")
+    rescues = result.get("rescues") or ["none was needed"]
+    return lines + [f"  rescue    {step}" for step in rescues]
 
 
 def _axes(facts: FileFacts) -> str:

@@ -272,6 +272,26 @@ def read_points(texts: Sequence[str], frame: Frame) -> Seeds:
     return Seeds(spheres=tuple(_sphere(text, frame) for text in texts))
 
 
+def read_clicks(texts: Sequence[str], volume: Volume) -> tuple[tuple[float, ...], ...]:
+    """Points ``z,y,x`` in mm as `read_points` takes them, without a radius, in the axes of the presented array.
+
+    Raises
+    ------
+    InputError
+        Where one cannot be read or lies outside the image.
+    """
+    frame = Frame(volume, None, tuple(slice(0, n) for n in volume.grid.shape))
+    for text in texts:
+        if ":" in text:
+            raise InputError(
+                "point",
+                f"--point {text} cannot be read",
+                "the model decides the radius",
+                "Leave out what follows the colon.",
+            )
+    return tuple(_sphere(f"{text}:1", frame).centre for text in texts)
+
+
 def _sphere(text: str, frame: Frame) -> Sphere:
     grid, order = frame.volume.grid, frame.volume.stored_order
     example = "40,80,120:10" if grid.ndim == 3 else "80,120:10"

@@ -179,7 +179,7 @@ def _write_record(folder: Path, found: KernelReport, arguments: argparse.Namespa
     from src_models.record import write_record
 
     path = Path(arguments.model)
-    local = {"model": outputs.relative_path(path, folder.resolve())} if path.exists() else {}
+    local = {"model": outputs.relative_path(path, folder.resolve()) if path.exists() else arguments.model}
     write_record(folder / "kernels.lsnet.json", found.record.model_copy(update={"local": local}))
 
 

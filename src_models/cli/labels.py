@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from src_models.cli import inputs, options, outputs, report
 from src_models.cli.driving import drive
-from src_models.errors import InputError
+from src_models.errors import CANCELLED, InputError
 from src_models.levelset.classifier import ClassifierParameters
 from src_models.levelset.clustering import ClusterParameters
 from src_models.levelset.parameters import LevelSetParameters
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, common: LevelSetParameters) -> int:
         report.write_json(final_event(job, result, record, seconds))
     else:
         report.say(*summary(job, result, seconds))
-    return 0
+    return CANCELLED if result.stop_reason == "cancelled" else 0
 
 
 def prepare(arguments: argparse.Namespace, common: LevelSetParameters) -> Job:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, Union
 from pydantic import BaseModel, ValidationError
 
 from src_models.errors import FileError, InputError
+from src_models.refusals import problem_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -96,18 +97,17 @@ def build(model: type[Model], values: Mapping[str, Any], origin: Mapping[str, st
     try:
         return model(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = str(first["loc"][0]) if first["loc"] else ""
-        said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ").rstrip(".")
+        found = problem_of(error)
+        place = found.place.partition(".")[0]
         if not place:
             raise InputError(
-                "parameters", "These parameters do not fit together", said, "Change one of them."
+                "parameters", "These parameters do not fit together", found.rule, "Change one of them."
             ) from None
         name = (origin or {}).get(place, flag(place))
         if place not in model.model_fields:
             raise InputError("parameter-unknown", f"{name} is not a parameter", "", "See the list in --help.") from None
         shown = _as_text(values.get(place)) or "nothing"
-        raise InputError("parameter", f"{name} cannot be {shown}", f"it must be {said}", "See --help.") from None
+        raise InputError("parameter", f"{name} cannot be {shown}", f"it {found.rule}", "See --help.") from None
 
 
 def command_line(parameters: BaseModel) -> list[str]:

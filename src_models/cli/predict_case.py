@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.cli.evolve_folder import images_in, stem
-from src_models.cli.inputs import check_grid
+from src_models.cli.inputs import check_grid, read_clicks
 from src_models.cli.outputs import check_targets, relative_path
-from src_models.errors import FileError, InputError, SaveError
+from src_models.cli.predict_nnunet import Peer
+from src_models.errors import FileError, GeometryError, InputError, SaveError
 from src_models.files.gate import ReadOptions
-from src_models.geometry import Segment, Segmentation, Volume
+from src_models.geometry import Grid, Segment, Segmentation, Volume
 from src_models.inference.parameters import PredictionParameters
-from src_models.progress import finish
+from src_models.progress import Progress, finish
 from src_models.record import Record, record_path, write_record
 
 if TYPE_CHECKING:
-    from src_models.inference.prediction import Prediction, PredictionProgress
+    from src_models.inference.prediction import Prediction
     from src_models.weights.model import Model
 
 _CHANNEL = re.compile(r"_(\d{4})$")
@@ -41,6 +42,8 @@ class CaseOptions:
     parameters: PredictionParameters
     reading: ReadOptions
     overwrite: bool
+    spacing: tuple[float, ...] | None = None
+    points: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,15 @@ class Opened:
     """An image that has been read, with the models for it."""
 
     volume: Volume
-    models: Sequence[Model]
+    models: Sequence[Model] | Peer
     parameters: PredictionParameters
+    files: tuple[Path, ...]
+    points: tuple[tuple[float, ...], ...] = ()
 
-    def start(self, interrupt: Callable[[], bool]) -> Generator[PredictionProgress, None, Prediction]:
+    def start(self, interrupt: Callable[[], bool]) -> Generator[Progress, None, Prediction]:
         """The prediction, not begun."""
+        if isinstance(self.models, Peer):
+            return self.models.predict(self.volume, self.files, interrupt)
         from src_models.inference.predict import predict, predict_series
 
         volume, grid = self.volume, self.volume.grid
@@ -88,6 +95,8 @@ class Opened:
             self.parameters,
             unit="mm" if grid.spacing_known else "px",
             value_unit=volume.value_unit,
+            stored_order=volume.stored_order if grid.orientation_known or grid.ndim == 2 else None,
+            points=self.points,
             interrupt=interrupt,
         )
 
@@ -245,11 +254,15 @@ def start_chunked(case: Case, settings: CaseOptions, models: Sequence[Model]) ->
 
     began = time.perf_counter()
     array, spacing, known = open_array(case.files[0])
+    own = Grid(tuple(array.shape)[-3:], spacing, spacing_known=known)
+    grid = stated_grid(own, settings.spacing, case.name)
+    unit = "mm" if grid.spacing_known else "px"
     done = yield from predict_chunked(
-        models, array, spacing, case.target, settings.parameters, overwrite=settings.overwrite
+        models, array, grid.spacing, case.target, settings.parameters, unit=unit, overwrite=settings.overwrite
     )
-    notes = done.notes if known else ("The array gives no voxel size; 1 mm was taken.", *done.notes)
-    record = done.record.model_copy(update={"notes": notes, "local": {"out": case.target.name}})
+    record = done.record.model_copy(
+        update={"local": {"out": case.target.name}, "inputs": _inputs(done.record, settings, grid)}
+    )
     write_record(record_path(case.target), record)
     labels, _, _ = open_array(done.path)
     voxels = sum(int(np.count_nonzero(labels[k : k + 16])) for k in range(0, labels.shape[0], 16))
@@ -260,11 +273,11 @@ def start_chunked(case: Case, settings: CaseOptions, models: Sequence[Model]) ->
         complete=True,
         voxels=voxels,
         seconds=round(time.perf_counter() - began, 2),
-        notes=notes,
+        notes=done.notes,
     )
 
 
-def opened(case: Case, settings: CaseOptions, models: Sequence[Model]) -> Opened:
+def opened(case: Case, settings: CaseOptions, models: Sequence[Model] | Peer) -> Opened:
     """Read an image, all its channels on one grid.
 
     Raises
@@ -280,7 +293,36 @@ def opened(case: Case, settings: CaseOptions, models: Sequence[Model]) -> Opened
         for part, path in zip(parts[1:], case.files[1:], strict=True):
             check_grid(part.grid, volume.grid, path, "channel")
         volume = replace(volume, array=np.stack([part.array for part in parts]), leading_axis="c")
-    return Opened(volume, models, settings.parameters)
+    grid = stated_grid(volume.grid, settings.spacing, case.name)
+    volume = replace(volume, grid=grid)
+    return Opened(volume, models, settings.parameters, case.files, read_clicks(settings.points, volume))
+
+
+def stated_grid(grid: Grid, spacing: tuple[float, ...] | None, name: str) -> Grid:
+    """The grid of an image with the voxel size that ``--spacing`` states, where the file gives none.
+
+    Raises
+    ------
+    GeometryError, InputError
+        Where the file gives another size, or has another number of axes.
+    """
+    if spacing is None:
+        return grid
+    if len(spacing) != grid.ndim:
+        raise InputError(
+            "spacing-axes", f"--spacing has {len(spacing)} numbers, {name} {grid.ndim} axes", "", "Give one for each."
+        )
+    if not grid.spacing_known:
+        return Grid(grid.shape, spacing)
+    if not np.allclose(grid.spacing, spacing, rtol=1e-3, atol=0):
+        sizes = " x ".join(f"{h:g}" for h in grid.spacing)
+        raise GeometryError(
+            "spacing-known",
+            f"--spacing is for images without a voxel size, {name} has one",
+            f"its voxels are {sizes} mm",
+            "Leave it out.",
+        )
+    return grid
 
 
 def save(case: Case, settings: CaseOptions, source: Opened, prediction: Prediction, seconds: float) -> Outcome:
@@ -336,14 +378,14 @@ def run_case(case: Case, settings: CaseOptions) -> Outcome:
     return save(case, settings, source, prediction, time.perf_counter() - began)
 
 
-def summary(outcome: Outcome) -> list[str]:
-    """What a person wants to know, in plain lines."""
+def summary(outcome: Outcome, said: Collection[str] = ()) -> list[str]:
+    """What a person wants to know, in plain lines; without the notes that were said while it ran."""
     done = "Done" if outcome.complete else "Stopped"
     return [
         f"{done}: {outcome.voxels} voxels have a label, after {outcome.seconds} s.",
         f"Saved {outcome.out} with its record {Path(outcome.record).name}.",
         *(f"Saved {other}." for other in outcome.others),
-        *(f"Note: {note}" for note in outcome.notes),
+        *(f"Note: {note}" for note in outcome.notes if note not in said),
     ]
 
 
@@ -383,7 +425,16 @@ def _complete(record: Record, case: Case, settings: CaseOptions, volume: Volume)
     ways["out"] = case.target.name
     weights = Path(settings.weights)
     ways["weights"] = relative_path(weights, folder) if weights.exists() else settings.weights
-    return record.model_copy(update={"source": source, "local": {k: way for k, way in ways.items() if way}})
+    local = {k: way for k, way in ways.items() if way}
+    return record.model_copy(
+        update={"source": source, "local": local, "inputs": _inputs(record, settings, volume.grid)}
+    )
+
+
+def _inputs(record: Record, settings: CaseOptions, grid: Grid) -> dict[str, Any]:
+    """What a record names as inputs, with what was stated about the voxels: a replay states it again."""
+    inputs = record.inputs | {"unit": "mm" if grid.spacing_known else "px"}
+    return inputs if settings.spacing is None else inputs | {"stated_spacing": list(settings.spacing)}
 
 
 def _colour(text: str | None) -> tuple[float, float, float] | None:

@@ -46,6 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
         from src_models.cli import replay_predict
 
         return replay_predict.run(arguments, record)
+    if record.task == "kernels":
+        from src_models.cli import replay_kernels
+
+        return replay_kernels.run(arguments, record)
     if record.task not in ("evolve", TASK):
         what = {"fit": "it tells how weights were learned"}.get(record.task, f"its task is {record.task}")
         raise InputError("record-task", "This record is not of a level set run", what, "Choose the record of a mask.")

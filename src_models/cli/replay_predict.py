@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from src_models.cli import inputs, predict_case, report
+from src_models.cli.predict_nnunet import BACKEND
 from src_models.errors import FileError, InputError
 from src_models.inference.parameters import PredictionParameters
 from src_models.progress import finish
@@ -30,10 +30,20 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
     InputError, FileError
         Where the image or the model is not that of the record.
     """
+    if record.inputs.get("backend") == BACKEND:
+        raise InputError(
+            "record-backend",
+            "This prediction was made by nnU-Net itself",
+            "",
+            f"Repeat it with lsnet predict --backend {BACKEND}.",
+        )
     try:
         parameters = PredictionParameters(**record.parameters)
-        hashes = [str(model["sha256"]) for model in record.inputs["models"]]
-    except (KeyError, TypeError, ValidationError) as error:
+        hashes = [(str(one["sha256"]), tuple(map(str, one.get("first_stage", ())))) for one in record.inputs["models"]]
+        stated = record.inputs.get("stated_spacing")
+        spacing = None if stated is None else tuple(float(h) for h in stated)
+        points = tuple(tuple(float(x) for x in point) for point in record.inputs.get("points", ()))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         name = arguments.record.name
         raise FileError(
             "record-incomplete", f"{name} lacks something that a replay needs", "", "Use a whole one."
@@ -47,13 +57,14 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
         parameters=parameters,
         reading=inputs.read_options(arguments),
         overwrite=arguments.overwrite,
+        spacing=spacing,
     )
     case = predict_case.Case(files[0].name, tuple(files), out)
     if arguments.out is not None:
         predict_case.check_cases([case], settings)
     models = _same_models(predict_case.load_models(settings), hashes)
     began = time.perf_counter()
-    opened = predict_case.opened(case, settings, models)
+    opened = replace(predict_case.opened(case, settings, models), points=points)
     if record.source is not None and content_hash(opened.volume.array) != record.source.content_hash:
         raise InputError(
             "record-source", "The image is not the one of the record", "its content differs", "Give it with --source."
@@ -94,9 +105,9 @@ def _weights(record: Record, path: Path) -> str:
     return str(beside) if beside.exists() else named
 
 
-def _same_models(found: Sequence[Model], hashes: Sequence[str]) -> list[Model]:
-    """The folds of the record, by their content."""
-    by_hash = {model.card.sha256: model for model in found}
+def _same_models(found: Sequence[Model], hashes: Sequence[tuple[str, tuple[str, ...]]]) -> list[Model]:
+    """The folds of the record, by their content and that of their first stages."""
+    by_hash = {(one.card.sha256, tuple(stage.card.sha256 for stage in one.first_stage)): one for one in found}
     if any(one not in by_hash for one in hashes):
         raise InputError(
             "record-model",

@@ -36,6 +36,14 @@ def say(*lines: str) -> None:
     sys.stdout.flush()
 
 
+def warn(*lines: str) -> None:
+    """Lines for people on standard error, above a bar that is under way."""
+    from tqdm import tqdm
+
+    for line in lines:
+        tqdm.write(line, file=sys.stderr)
+
+
 @contextmanager
 def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState | LabelsState], None]]:
     """Show the states of a run: a bar on standard error for people, or JSON lines on standard output."""
@@ -77,15 +85,18 @@ def watch(json_lines: bool) -> Iterator[Callable[[LevelSetState | LabelsState], 
 def watch_job(json_lines: bool, title: str, event: str = "progress") -> Iterator[Callable[[Progress], None]]:
     """Show the progress of any other job, likewise."""
     if json_lines:
-        last = -math.inf
+        last, heard = -math.inf, set[str]()
 
         def show_json(progress: Progress) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last >= _INTERVAL_S:
+            new = [note for note in progress.notes if note not in heard]
+            # a note is never lost between two lines
+            if new or now - last >= _INTERVAL_S:
                 last = now
+                heard.update(new)
                 told = {"phase": progress.phase, "fraction": progress.fraction, "message": progress.message}
-                write_json({"event": event, **told, "notes": list(progress.notes), **progress.values})
+                write_json({"event": event, **told, "notes": new, **progress.values})
 
         yield show_json
         return
@@ -105,6 +116,15 @@ def follow(work: Generator[Progress, Any, Result], *, json_lines: bool) -> Resul
     """Run to its end what has to be done before a run, under a bar or JSON lines, and give its result."""
     with watch_job(json_lines, "preparing", "preparing") as show:
         return finish(work, show)
+
+
+def amount(count: float, unit: str) -> str:
+    """A large number with two or three digits and the unit that suits it: ``12 MB``, ``1.3 GFLOP``."""
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= 0.9995 * factor:
+            value = count / factor
+            return f"{value:.0f} {letter}{unit}" if value >= 9.95 else f"{value:.1f} {letter}{unit}"
+    return f"{count:.0f} {unit}"
 
 
 def size_text(result: LevelSetResult | LabelsResult, grid: Grid) -> str:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from src_models.cli import report
 from src_models.cli import training_options as options
 from src_models.cli.driving import interrupts
-from src_models.errors import DeviceError, InputError, SaveError
+from src_models.errors import CANCELLED, InputError, OutOfMemoryError, SaveError, out_of_memory
 
 if TYPE_CHECKING:
     from src_models.progress import Progress
+    from src_models.training.case import DataSet
     from src_models.training.outcome import TrainingResult
+    from src_models.training.plan import TrainingPlan
 
 _EPILOG = """\
 examples:
@@ -29,7 +31,6 @@ examples:
 
 Ctrl-C stops between two steps and leaves a checkpoint and a model; twice stops at once. Research use only."""
 
-STOPPED = 130
 Result = TypeVar("Result")
 
 
@@ -48,8 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says."""
-    from src_models.training.loop import train
-
     options.let_one_process_speak()
     data = options.read_data(arguments)
     plan = options.make_plan(arguments, data)
@@ -60,26 +59,31 @@ def run(arguments: argparse.Namespace) -> int:
         options.tell(arguments, "There are too few patients for folds: all are trained on, and none is unseen.")
         fold = "all"
     options.tell_cost(arguments, plan)
-    work = train(
-        plan,
-        data,
-        arguments.out,
-        configuration=arguments.config,
-        fold=fold,
-        seed=arguments.seed,
-        settings=options.run_settings(arguments),
-    )
+    work = _work(arguments, plan, data, fold)
     began = time.perf_counter()
     result = drive(work, json_lines=arguments.json, listen=arguments.listen)
     if result is None:
         tell_stopped(arguments)
-        return STOPPED
+        return CANCELLED
     seconds = time.perf_counter() - began
     if arguments.json:
         report.write_json(final_event(result, seconds))
     else:
         report.say(*summary(result, seconds))
     return 0
+
+
+def _work(
+    arguments: argparse.Namespace, plan: TrainingPlan, data: DataSet, fold: Any
+) -> Generator[Progress, None, TrainingResult]:
+    """The training; of a cascade that of its first stage before it, where it is not there."""
+    from src_models.training.crossval import with_first_stage
+    from src_models.training.loop import train
+
+    settings = options.run_settings(arguments)
+    given: dict[str, Any] = {"configuration": arguments.config, "seed": arguments.seed}
+    settings = yield from with_first_stage(plan, data, arguments.out, settings=settings, **given)
+    return (yield from train(plan, data, arguments.out, fold=fold, settings=settings, **given))
 
 
 def chosen_fold(text: str) -> Any:
@@ -132,7 +136,8 @@ def write_plan(arguments: argparse.Namespace, plan: Any, cases: int | None = Non
     report.say(*lines, f"{plan.epochs} epochs of {plan.iterations} steps, {plan.optimiser.name}, {plan.loss}.")
     if found is not None:
         hours = f"{found.seconds / 3600:.1f} h" if found.seconds >= 5400 else f"{found.seconds / 60:.0f} min"
-        report.say(f"{chosen.name} needs about {found.memory_bytes / 1e9:.1f} GB and {hours} on this computer.")
+        memory = report.amount(found.memory_bytes, "B")
+        report.say(f"{chosen.name} needs about {memory} of memory and {hours} on this computer.")
     return 0
 
 
@@ -224,9 +229,9 @@ def enough_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+        if not out_of_memory(error):
             raise
-        raise DeviceError(
+        raise OutOfMemoryError(
             "memory-training",
             "There is not enough memory for this training",
             "",
@@ -234,17 +239,15 @@ def enough_memory() -> Iterator[None]:
         ) from error
 
 
-def _is_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
-
-
 def tell_stopped(arguments: argparse.Namespace) -> None:
     """Say that a training was stopped, and how it goes on."""
+    from src_models.training.checkpoint import CURRENT
+
+    begun = next(arguments.out.rglob(CURRENT), None) is not None
     if arguments.json:
-        report.write_json({"event": "stopped", "out": str(arguments.out)})
+        report.write_json({"event": "stopped", "out": str(arguments.out), "begun": begun})
+    elif not begun:
+        report.say("Stopped before the first step; nothing was saved.")
     else:
         report.say(f"Stopped. The model so far is in {arguments.out}; the same command with --resume goes on.")
 

@@ -6,15 +6,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src_models.cli import report
-from src_models.errors import DeviceError, InputError
+from src_models.errors import InputError, OutOfMemoryError
 
 if TYPE_CHECKING:
+    from src_models.progress import Progress
     from src_models.training.case import DataSet
+    from src_models.training.folds import Fold
     from src_models.training.loop import RunSettings
     from src_models.training.plan import TrainingPlan
 
@@ -45,6 +48,19 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--labels", metavar="LIST", help="Names of label values, such as 1=liver,2=tumour.")
     data.add_argument("--channels", metavar="LIST", help="Names of channels, such as ct; they choose the norm.")
     data.add_argument("--fix-geometry", action="store_true", help="Resample labels that lie on another grid.")
+    data.add_argument(
+        "--nan",
+        choices=("refuse", "fill"),
+        default="refuse",
+        help="Values of images that are no numbers. refuse: say how many there are; fill: take the smallest value of "
+        "the image in their place, and say so. Default: refuse.",
+    )
+    data.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="DATA is a public data set as its owners give it out, such as lits or promise12. A name that is not "
+        "known lists them all.",
+    )
     data.add_argument("--modality", default="", help="Kept in the card of the model, such as CT.")
 
 
@@ -60,6 +76,17 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--plan", metavar="FILE", type=Path, help="Train this plan.json; other flags change it.")
     plan.add_argument("--plan-only", action="store_true", help="Write plan.json to --out and stop.")
     plan.add_argument("--gpu-gb", metavar="GB", type=float, help="Memory that the plan is made for.")
+    plan.add_argument(
+        "--target",
+        metavar="NAME",
+        help="Which of nnU-Net's planners: nnunet, residual, residual-m, residual-l or residual-xl. Default: nnunet.",
+    )
+    plan.add_argument(
+        "--fingerprint",
+        choices=("all", "train"),
+        help="Which cases the plan is made of: all, as nnU-Net does, or those of --fold that are trained on. "
+        "Default: all.",
+    )
     plan.add_argument("--loss", choices=_LOSSES)
     plan.add_argument(
         "--optim",
@@ -92,6 +119,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--seed", metavar="N", type=int, default=0, help="Of weights, samples and dropout. Default: 0.")
     run.add_argument("--workers", metavar="N", type=int, default=1, help="Threads that make samples. Default: 1.")
     run.add_argument("--resume", action="store_true", help="Go on with the training that is in --out.")
+    run.add_argument(
+        "--first-stage",
+        metavar="FOLDER",
+        type=Path,
+        help="For 3d_cascade_fullres: the cross-validation of 3d_lowres. Without it, the folder 3d_lowres in --out, "
+        "where all folds of it are trained if they are not there.",
+    )
     run.add_argument("--init-from", metavar="MODEL", type=Path, help="Begin with the weights of a model.")
 
 
@@ -107,6 +141,8 @@ def read_data(arguments: argparse.Namespace) -> DataSet:
         label_names=_label_names(arguments.labels),
         channels=arguments.channels.split(",") if arguments.channels else None,
         fix_geometry=arguments.fix_geometry,
+        recipe=arguments.recipe,
+        nan="fill" if arguments.nan == "fill" else "error",
     )
     for note in data.notes:
         tell(arguments, note)
@@ -140,6 +176,8 @@ def make_plan(arguments: argparse.Namespace, data: DataSet) -> TrainingPlan:
     InputError, FileError
         Naming the flag or the file.
     """
+    if arguments.plan is not None or arguments.net is not None or arguments.budget in ("paper", "modern"):
+        _refuse_planning(arguments)
     if arguments.plan is not None:
         from src_models.training.plan_file import read_plan
 
@@ -165,14 +203,64 @@ def make_plan(arguments: argparse.Namespace, data: DataSet) -> TrainingPlan:
 
 
 def _self_configured(arguments: argparse.Namespace, data: DataSet) -> TrainingPlan:
+    from src_models.progress import finish
     from src_models.training.fingerprint import fingerprint
     from src_models.training.folds import make_folds
     from src_models.training.planning import plan_data_set
+    from src_models.training.targets import target_named
 
-    found = report.follow(fingerprint(data), json_lines=arguments.json)
+    if arguments.gpu_gb is not None and not arguments.gpu_gb > 0:
+        raise InputError("gpu-gb", f"--gpu-gb cannot be {arguments.gpu_gb:g}", "", "Give a number above 0.")
+    target = arguments.target or "nnunet"
+    target_named(target)
     enough = len(set(data.groups.values())) >= 5
     folds = make_folds(data.groups, split=arguments.split) if enough else ()
-    return plan_data_set(data, found, gpu_gb=arguments.gpu_gb, folds=folds, modality=arguments.modality)
+    cases = _cases_of_plan(arguments, folds)
+    notes: list[str] = []
+    with report.watch_job(arguments.json, "preparing", "preparing") as show:
+
+        def heed(step: Progress) -> None:
+            notes.extend(step.notes)
+            show(step)
+
+        found = finish(fingerprint(data, cases), heed)
+    if arguments.plan_only and not arguments.json:
+        # a training tells of them when it reads the cases
+        for note in notes:
+            tell(arguments, note)
+    return plan_data_set(data, found, target=target, gpu_gb=arguments.gpu_gb, folds=folds, modality=arguments.modality)
+
+
+def _refuse_planning(arguments: argparse.Namespace) -> None:
+    """Flags of the planner beside numbers that do not come from it: said, not passed over."""
+    for flag in ("gpu_gb", "target", "fingerprint"):
+        if getattr(arguments, flag) is not None:
+            name = "--" + flag.replace("_", "-")
+            given = "--plan" if arguments.plan is not None else "--net" if arguments.net else "--budget"
+            raise InputError(
+                "plan-flags",
+                f"{name} changes nothing beside {given}",
+                "it is for plans made from the data",
+                "Leave it out.",
+            )
+
+
+def _cases_of_plan(arguments: argparse.Namespace, folds: Sequence[Fold]) -> tuple[str, ...] | None:
+    """The cases that are looked at for a plan; None for all."""
+    if arguments.fingerprint != "train":
+        return None
+    if arguments.command == "crossval":
+        raise InputError(
+            "fingerprint-crossval",
+            "--fingerprint train does not go with a cross-validation",
+            "its folds share one plan, and every case is trained on in some of them",
+            "Train the folds one by one with lsnet train --fold N, or leave it out.",
+        )
+    if arguments.fold == "all" or not folds:
+        return None
+    if not arguments.fold.isdigit() or int(arguments.fold) >= len(folds):
+        raise InputError("fold", f"There is no fold {arguments.fold}", f"there are {len(folds)}, counted from 0", "")
+    return folds[int(arguments.fold)].train
 
 
 def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
@@ -185,6 +273,8 @@ def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
     """
     from pydantic import ValidationError
 
+    from src_models.preprocessing.click import Click
+    from src_models.refusals import problem_of
     from src_models.training.optimisers import recommended
     from src_models.training.plan import TrainingPlan
 
@@ -203,6 +293,9 @@ def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
         "configuration.patch": _numbers("--patch", arguments.patch) if arguments.patch else None,
         "modality": arguments.modality or None,
     }
+    names = {f"configurations.{number}.batch": "--batch", "optimiser.rate": "--lr", "iterations": "--iters"}
+    names |= {"epochs": "--epochs"}
+    names = {place: flag for place, flag in names.items() if getattr(arguments, flag[2:]) is not None}
     for key, value in flags.items():
         if value is not None:
             _put(content, number, key, value, key)
@@ -211,12 +304,15 @@ def changed(arguments: argparse.Namespace, plan: TrainingPlan) -> TrainingPlan:
         if not equals:
             raise InputError("set", f"--set {text} has no value", "", "Write it like this: --set optimiser.rate=0.003")
         _put(content, number, key, _value(value), f"--set {key}")
+    chosen = content["configurations"][number]
+    if "start" in chosen["network"].get("options", {}):
+        chosen["network"] = Click.counted(chosen["network"], len(chosen["preprocessing"]["channels"]))
     try:
         made = TrainingPlan.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError("plan-value", f"The plan cannot have this {where}", first["msg"], "Correct it.") from error
+        found = problem_of(error)
+        said = replace(found, place=names.get(found.place, found.place)).sentence
+        raise InputError("plan-value", "The plan cannot be so", said, "Correct it.") from error
     _check_network(made, number)
     return made
 
@@ -261,7 +357,7 @@ def tell_cost(arguments: argparse.Namespace, plan: TrainingPlan) -> None:
 
     Raises
     ------
-    DeviceError
+    OutOfMemoryError
         Where the memory of this computer is too small for it.
     """
     import psutil
@@ -284,20 +380,30 @@ def tell_cost(arguments: argparse.Namespace, plan: TrainingPlan) -> None:
         precision=precision,
         device="cpu" if arguments.device == "cpu" else "cuda",
     )
-    tell(arguments, f"A step takes about {need.peak_bytes / 1e9:.2f} GB and {need.flops / 1e9:.0f} GFLOP.")
+    work = report.amount(need.flops, "FLOP")
+    tell(arguments, f"A step takes about {report.amount(need.peak_bytes, 'B')} of memory and {work} of work.")
     free = psutil.virtual_memory().available
     if arguments.device == "cpu" and need.peak_bytes > free:
-        raise DeviceError(
+        raise OutOfMemoryError(
             "memory-forecast",
-            f"This training needs about {need.peak_bytes / 1e9:.1f} GB",
-            f"{free / 1e9:.1f} GB are free",
+            f"This training needs about {report.amount(need.peak_bytes, 'B')} of memory",
+            f"{report.amount(free, 'B')} are free",
             "Lower --batch or --patch.",
         )
 
 
 def run_settings(arguments: argparse.Namespace) -> RunSettings:
-    """What the flags of `add_run` say."""
+    """What the flags of `add_run` say.
+
+    Raises
+    ------
+    InputError
+        Where one cannot be so.
+    """
+    if arguments.workers < 0:
+        raise InputError("workers", f"--workers cannot be {arguments.workers}", "", "Give 0 or more threads.")
     from src_models.training.loop import RunSettings
+    from src_models.training.run_folder import CACHE
 
     return RunSettings(
         device=arguments.device,
@@ -305,7 +411,8 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
         workers=arguments.workers,
         resume=arguments.resume,
         init_from=arguments.init_from,
-        cache=arguments.out / "cache",
+        cache=arguments.out / CACHE,
+        first_stage=arguments.first_stage,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from src_models.cli import report
 from src_models.errors import FileError, InputError, SaveError
+from src_models.preprocessing.click import START
 from src_models.progress import finish
 from src_models.weights.card import ModelCard
 from src_models.weights.listing import Entry, available, find, models_folder
@@ -244,6 +245,8 @@ _RUN = {
 def card_lines(card: ModelCard) -> list[str]:
     """A card in plain lines."""
     channels = ", ".join(f"{channel.name} ({channel.normalisation})" for channel in card.preprocessing.channels)
+    if card.click is not None:
+        channels += f", and a click as channel {START}"
     spacing = card.preprocessing.spacing
     unit = card.preprocessing.unit
     data = card.training_data
@@ -257,7 +260,7 @@ def card_lines(card: ModelCard) -> list[str]:
         f"  data      {data.name or 'not stated'}" + (f", {data.patients} patients" if data.patients else ""),
         f"  licence   weights {card.weights_licence or 'not stated'}, data {data.licence or 'not stated'}",
     ]
-    lines += [f"  scores    {_scores(row)}" for row in card.metrics]
+    lines += [f"  scores    {_scores(row)}" for row in _told_once(card.metrics)]
     if card.metrics_note:
         lines.append(f"  note      {card.metrics_note}")
     lines.append(f"  weights   {size_text(card.size_bytes)}, SHA-256 {card.sha256}")
@@ -267,6 +270,12 @@ def card_lines(card: ModelCard) -> list[str]:
 def size_text(count: int) -> str:
     """Bytes as people say them."""
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def _told_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of scores without the means that say again what the row of a single label says."""
+    alone = [{**row, "name": "mean"} for row in rows if row.get("name") != "mean"]
+    return [row for row in rows if row.get("name") != "mean" or row not in alone]
 
 
 def _scores(row: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from src_models.errors import FileError
+from src_models.errors import FileError, FileMemoryError
 
 Compression = Literal["", "gzip", "zlib", "bzip2"]
 
@@ -109,6 +109,13 @@ def shown_name(path: Path) -> str:
 def unreadable(code: str, path: Path, why: str, next_step: str = "Use an undamaged copy.") -> FileError:
     """The error for a file that cannot be read."""
     return FileError(code, f"{shown_name(path)} cannot be read", why, next_step)
+
+
+def too_large(path: Path, why: str = "the memory is not enough") -> FileMemoryError:
+    """The error for a file that does not fit into memory."""
+    return FileMemoryError(
+        "size-memory", f"{shown_name(path)} cannot be read", why, "Close other programs, or crop it."
+    )
 
 
 def check_file(path: Path) -> int:
@@ -211,12 +218,7 @@ def check_declared_size(path: Path, voxels: Voxels, options: ReadOptions) -> Non
         )
     free = _free_memory()
     if voxels.size > free:
-        raise unreadable(
-            "size-memory",
-            path,
-            f"it needs {_amount(voxels.size)} and {_amount(free)} of memory are free",
-            "Close other programs, or crop it.",
-        )
+        raise too_large(path, f"it needs {_amount(voxels.size)} and {_amount(free)} of memory are free")
 
 
 def check_picture_size(path: Path, shape: tuple[int, ...], bytes_per_pixel: int, options: ReadOptions) -> None:
@@ -258,9 +260,7 @@ def read_voxels(path: Path, voxels: Voxels, options: ReadOptions) -> NDArray[Any
             "file-access", path, _reason(error), "Check the disk or the network, then try again."
         ) from error
     except MemoryError as error:
-        raise unreadable(
-            "size-memory", path, "the memory is not enough", "Close other programs, or crop it."
-        ) from error
+        raise too_large(path) from error
     if len(skipped) < voxels.skip or filled < voxels.size:
         raise _cut_short(path)
     if extra:

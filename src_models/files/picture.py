@@ -29,6 +29,7 @@ from src_models.files.gate import (
     check_picture_size,
     check_voxel_size,
     first_bytes,
+    too_large,
     unreadable,
 )
 from src_models.files.header import FileHeader
@@ -210,6 +211,8 @@ def _load_png(path: Path, dtype: np.dtype[Any], channels: int) -> NDArray[Any]:
                 array = np.stack(bands, axis=-1) if channels == 3 else bands[0]
             else:
                 array = np.asarray(picture)
+    except MemoryError as error:
+        raise too_large(path) from error
     except Exception as error:  # zlib, struct, syntax and value errors, as the damage may be
         raise unreadable("damaged", path, "its pixels are cut short or damaged") from error
     if array.dtype.kind == "i" and dtype == np.uint16 and array.size and array.min() >= 0:
@@ -317,6 +320,8 @@ def _load_tiff(path: Path, layout: _Layout) -> NDArray[Any]:
         else:
             with _quiet_library(), tifffile.TiffFile(path) as tiff:
                 array = tiff.pages.first.asarray()
+    except MemoryError as error:
+        raise too_large(path) from error
     except Exception as error:  # whatever damaged pixels make the libraries raise
         raise _broken_tiff(path) from error
     if array.dtype.newbyteorder("=") != layout.dtype or array.size != math.prod(layout.shape) * layout.channels:

@@ -115,10 +115,17 @@ def _of_the_geometry(card: ModelCard, shape: Sequence[int], spacing: Sequence[fl
     target, ndim = suited.spacing, len(spacing)
     if card.ndim == 3 and (ndim == 2 or 1 in shape):
         said.append("The model is 3D and the image one slice: it is repeated to the size of a window by padding.")
-    if unit != suited.unit and card.preprocessing.spacing is not None:
+    trained = card.preprocessing.spacing
+    if trained is not None and suited.spacing is None and unit == "mm":
         said.append(
-            f"Voxel sizes of the image are in {unit}, those of the model in {card.preprocessing.unit}: "
-            "the size of structures cannot be matched."
+            "The model was trained on pictures whose pixels have no size in mm: the size of structures cannot be "
+            "matched, pixels are taken as they are."
+        )
+    elif trained is not None and suited.spacing is None:
+        sizes = " x ".join(f"{h:.3g}" for h in trained)
+        said.append(
+            f"The image has no voxel size and is not resampled: its voxels are taken for {sizes} mm, those of the "
+            "model. State their size, on the command line with --spacing, to have structures matched."
         )
     if target is None:
         return said

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import torch
 
 from src_models.errors import FileError, InputError, SaveError
 from src_models.geometry import check_spacing
+from src_models.inference.checks import warnings_for
+from src_models.inference.ensemble import grouped
 from src_models.inference.export import Classes, Export, Targets
 from src_models.inference.job import TASK
 from src_models.inference.memory import MemoryForecast, check_limit, foresee
+from src_models.inference.orientation import turn_for
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import Passes, choose_device
 from src_models.inference.prediction import PredictionProgress
@@ -69,6 +73,7 @@ def predict_chunked(
     out: Path,
     parameters: PredictionParameters | None = None,
     *,
+    unit: str = "mm",
     overwrite: bool = False,
 ) -> Generator[PredictionProgress, None, ChunkedPrediction]:
     """Predict an array that need not fit in memory; labels alone.
@@ -85,6 +90,8 @@ def predict_chunked(
         A zarr array that is made; it is there when it is whole.
     parameters : PredictionParameters, optional
         What needs all labels or probabilities at once is refused.
+    unit : str
+        Of the spacing: ``"mm"``, or ``"px"`` where voxels have no size.
     overwrite : bool
         Whether an older result may be replaced.
 
@@ -99,7 +106,7 @@ def predict_chunked(
         One sentence each.
     """
     folds = (models,) if isinstance(models, Model) else tuple(models)
-    job = _ChunkedJob(folds, source, tuple(spacing), parameters or PredictionParameters())
+    job = _ChunkedJob(folds, source, tuple(spacing), parameters or PredictionParameters(), unit)
     if out.exists() and not overwrite:
         raise SaveError("save-exists", f"{out.name} was not saved", "it exists already", "Choose another name.")
     return (yield from job.run(out))
@@ -114,15 +121,19 @@ class _ChunkedJob:
         source: ArrayLike,
         spacing: tuple[float, ...],
         wanted: PredictionParameters,
+        unit: str,
     ) -> None:
         _check(source, spacing, folds, wanted)
         self.folds, self.source, self.spacing, self.wanted = folds, source, spacing, wanted
-        self.card, self.shape = folds[0].card.for_unit("mm"), tuple(source.shape)[-3:]
+        self.card, self.shape = folds[0].card.for_unit(unit), tuple(source.shape)[-3:]
         self.classes = Classes(self.card.labels, self.card.head)
         axes, notes = mirrored_axes(wanted, self.card)
         self.passes = Passes(folds, choose_device(wanted.device), mirror_axes=axes)
         self.tiling, said = tiling_for(wanted, self.passes, self.card.ndim)
-        self.notes = notes + said
+        # one plane in the middle stands for the values of an array that may be larger than memory
+        middle = np.asarray(source[..., self.shape[0] // 2 : self.shape[0] // 2 + 1, :, :])
+        first = warnings_for(folds[0].card, self.shape, spacing, image=middle, unit=unit)
+        self.notes = first + notes + said + turn_for(self.card.orientation, None, 3)[1]
         if wanted.post == "auto" and self.card.inference.get("keep_largest"):
             self.notes.append("The model asks for the largest part of labels alone: slab by slab all parts stay.")
         self.whole = uncropped(self.shape, spacing, self.card.preprocessing)
@@ -217,7 +228,10 @@ class _ChunkedJob:
             status="done",
             parameters=self.wanted.model_dump(mode="json"),
             inputs={
-                "models": [{"name": m.card.name, "fold": m.card.fold, "sha256": m.card.sha256} for m in self.folds]
+                "models": [
+                    {"name": m.card.name, "version": m.card.version, "fold": m.card.fold, "sha256": m.card.sha256}
+                    for m in self.folds
+                ]
             },
             # the content of an array larger than memory is not hashed: its shape and place have to do
             source=Source(content_hash="", shape=tuple(source.shape), dtype=str(source.dtype), spacing=self.spacing),
@@ -308,6 +322,9 @@ def _check(source: ArrayLike, spacing: Sequence[float], folds: Sequence[Model], 
         "small parts": wanted.minimum_volume > 0,
         "the level set": wanted.refine != "none",
         "normalisation inside a mask": pre.use_mask_for_norm,
+        "cascades": bool(folds[0].card.first_stage),
+        "several configurations": len(grouped(folds)) > 1,
+        "what begins at a click": folds[0].card.click is not None,
     }
     for what, is_asked in asked.items():
         if is_asked:

@@ -129,6 +129,13 @@ class LayerFeatures:
                 f"the image has {image.ndim - 1} axes",
                 "Choose the slice on show." if network.ndim == 2 else "Choose a volume.",
             )
+        if network.in_channels != len(card.preprocessing.channels):
+            raise InputError(
+                "features-click",
+                "This network takes a click beside the image",
+                "what its kernels answer depends on where it begins",
+                "Choose a network that takes images alone.",
+            )
         self._layer = layer
         ready = prepare(image, spacing, card.preprocessing.for_unit(unit), nan="fill")
         self.way: Way = ready.way

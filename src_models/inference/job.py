@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from src_models.errors import InputError
-from src_models.geometry import check_spacing
-from src_models.inference import finishing
+from src_models.geometry import StoredOrder, check_spacing
+from src_models.inference import clicks, finishing
+from src_models.inference.cascade import NAME, FirstStageRun, check_stages, stage_parameters
 from src_models.inference.checks import as_channels, warnings_for
 from src_models.inference.export import Classes, Export, Targets
 from src_models.inference.memory import MemoryForecast, check_limit, foresee
+from src_models.inference.orientation import turn_for, turned, turned_back, with_plane
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.passes import Interrupted, Passes, choose_device, choose_precision
 from src_models.inference.prediction import Prediction, PredictionProgress
@@ -24,8 +26,9 @@ from src_models.inference.prepared import Layout, lay_out, preprocessing_for, un
 from src_models.inference.sweep import Sweep
 from src_models.inference.tiling import Tiling, forecast_window, lay_windows, mirrored_axes, tiling_for
 from src_models.preprocessing.checks import NanRule, constant
+from src_models.preprocessing.one_hot import with_first_stage
 from src_models.preprocessing.parameters import Preprocessing
-from src_models.preprocessing.prepare import prepare
+from src_models.preprocessing.prepare import Prepared, Way, prepare
 from src_models.record import Record, Source, content_hash, versions
 from src_models.weights.model import Model
 
@@ -34,6 +37,8 @@ TASK = "predict"
 NAN_RULES: dict[str, NanRule] = {"refuse": "error", "fill": "fill"}
 BODY_HU = -500.0
 """Below it is air, for ``skip="body"``."""
+_SHARE = 0.5
+# Of a cascade's progress: what the first stage takes.
 
 
 @dataclass(eq=False)
@@ -51,7 +56,7 @@ class Job:
 
     Parameters
     ----------
-    models, image, spacing, parameters, unit, value_unit
+    models, image, spacing, parameters, unit, value_unit, stored_order, points
         As for `predict`.
     """
 
@@ -63,23 +68,36 @@ class Job:
         parameters: PredictionParameters,
         unit: str,
         value_unit: str,
+        stored_order: StoredOrder | None = None,
+        points: Sequence[Sequence[float]] = (),
     ) -> None:
         if not models:
             raise InputError("models-none", "No model was given", "", "Choose one.")
         self.models, self.card, self.parameters = models, models[0].card.for_unit(unit), parameters
         self.spatial = len(spacing)
+        self.unit, self.value_unit, self.stored_order = unit, value_unit, stored_order
+        self.first_stage = check_stages(models)
         image = np.asarray(image)
         check_spacing(spacing, self.spatial)
         self.image = image
         channels = as_channels(image, self.card, self.spatial)
-        self.notes = warnings_for(
-            models[0].card, channels.shape[1:], spacing, image=channels, unit=unit, value_unit=value_unit
+        turn, self.notes = turn_for(self.card.orientation, stored_order, self.spatial)
+        self.notes += warnings_for(
+            models[0].card,
+            turn.store(channels).shape[1:],
+            turned(turn, spacing),
+            image=channels,
+            unit=unit,
+            value_unit=value_unit,
         )
         self.own_spacing = spacing
+        self.points = clicks.check_points(points, self.card, image.shape[-self.spatial :], spacing)
         if self.spatial == 2 and self.card.ndim == 3:
             # one plane as thick as the network expects: it becomes a window by padding
             through = 1.0 if self.card.preprocessing.spacing is None else self.card.preprocessing.spacing[0]
             channels, spacing = channels[:, None], (through, *spacing)
+            turn = with_plane(turn)
+        self.turn, self.seen, self.seen_spacing = turn, turn.store(channels), turned(turn, spacing)
         self.channels, self.spacing = channels, spacing
         self.shape = (1,) * (4 - channels.ndim) + channels.shape[1:]
         self.classes = Classes(self.card.labels, self.card.head)
@@ -95,6 +113,9 @@ class Job:
         tiling, said = tiling_for(self.parameters, passes, self.card.ndim)
         self.notes += said
         forecast = self._forecast(preprocessing, tiling)
+        before = self._before(interrupt) if self.first_stage else None
+        if before is not None:
+            forecast = before.added_to(forecast)
         check_limit(forecast, self.parameters.max_memory)
         self.peak = forecast.peak
         self.arrays = self._made()
@@ -105,16 +126,21 @@ class Job:
             notes=tuple(self.notes),
             values={"peak_memory_gb": forecast.peak / 1e9},
         )
-        prepared = prepare(self.channels, self.spacing, preprocessing, nan=NAN_RULES[self.parameters.nan])
+        earlier = None if before is None else (yield from self._earlier(before))
+        if earlier is not None and not earlier.complete:
+            return self._result("partial", None)
+        prepared = prepare(self.seen, self.seen_spacing, preprocessing, nan=NAN_RULES[self.parameters.nan])
         self.notes += prepared.notes
         if constant(prepared.array):
             where = "The image" if constant(self.channels) else "Among the values that the model takes the image"
             self.notes.append(f"{where} holds one value only: everything is background.")
             return self._result("done", None)
-        layout = lay_out(prepared.way, self.card, self.parameters.window, pad=tiling.halo is None)
-        data = layout.padded_input(prepared.array)
-        del prepared
+        layout = self._layout(prepared.way, tiling)
+        seen = self._seen(prepared, preprocessing, earlier)
+        data = layout.padded_input(clicks.with_channel(seen, prepared.way, self.points, self.card))
+        del prepared, earlier, seen
         passes.precision = choose_precision(self.parameters.precision, device, self._probe(data, layout))
+        begun = _SHARE if self.first_stage else 0.0
         sweep = Sweep(
             data,
             layout,
@@ -131,20 +157,59 @@ class Job:
                 left = "" if step.seconds_left is None else f", {_time(step.seconds_left)} left"
                 yield self._report(
                     "predict",
-                    step.tile / step.tiles,
+                    begun + (1 - begun) * step.tile / step.tiles,
                     f"Window {step.tile} of {step.tiles}{left}",
                     notes=step.notes,
                     tile=step.tile,
                     tiles=step.tiles,
                     seconds_left=step.seconds_left,
-                    axis=max(0, layout.axes[0] - (3 - self.spatial)),
-                    slab=self._slab(layout, step.slab),
+                    **self._finished(layout, step.slab),
                     result=lambda: self._result("partial", sweep),
                 )
         except Interrupted:
             return self._result("partial", sweep)
         yield from self._finish()
         return self._result("done", sweep)
+
+    def _seen(
+        self, prepared: Prepared, preprocessing: Preprocessing, earlier: Prediction | None
+    ) -> NDArray[np.float32]:
+        """What the networks see: in a cascade also the labels of its first stage."""
+        if earlier is None:
+            return prepared.array
+        labels = earlier.labels.reshape(self.channels.shape[1:])
+        return with_first_stage(prepared, self.turn.store(labels), preprocessing, self.card.stage_values)
+
+    def _before(self, interrupt: Callable[[], bool] | None) -> FirstStageRun:
+        """The first stage of a cascade on the same image, begun as far as its memory is known."""
+        wanted = stage_parameters(self.parameters)
+        order = self.stored_order
+        job = Job(self.first_stage, self.image, self.own_spacing, wanted, self.unit, self.value_unit, order)
+        work = job.run(interrupt)
+        next(work)
+        return FirstStageRun(work, job.peak, job.arrays.labels.nbytes)
+
+    def _earlier(self, before: FirstStageRun) -> Generator[PredictionProgress, None, Prediction]:
+        """The first stage to its end."""
+        try:
+            while True:
+                try:
+                    step = next(before.work)
+                except StopIteration as end:
+                    done: Prediction = end.value
+                    self.notes += [f"{NAME}: {note}" for note in done.notes if note not in self.notes]
+                    return done
+                yield self._report(
+                    "first stage",
+                    None if step.fraction is None else _SHARE * step.fraction,
+                    f"{NAME}: {step.message}",
+                    tile=step.tile,
+                    tiles=step.tiles,
+                    seconds_left=step.seconds_left,
+                    result=lambda: self._result("partial", None),
+                )
+        finally:
+            before.work.close()
 
     def _finish(self) -> Generator[PredictionProgress, None, None]:
         """Everything that follows the networks, on finished labels."""
@@ -208,29 +273,42 @@ class Job:
     def _targets(self, layout: Layout) -> Targets:
         """The arrays in the order of the sweep; what is written there is written in them."""
         arrays = self.arrays
+        turn = with_plane(self.turn)
+
+        def view(array: NDArray[Any]) -> NDArray[Any]:
+            return layout.view(turn.store(array))
+
         return Targets(
-            layout.view(arrays.labels),
-            None if arrays.probabilities is None else layout.view(arrays.probabilities),
-            None if arrays.entropy is None else layout.view(arrays.entropy),
-            [layout.view(extra) for extra in arrays.extras],
+            view(arrays.labels),
+            None if arrays.probabilities is None else view(arrays.probabilities),
+            None if arrays.entropy is None else view(arrays.entropy),
+            [view(extra) for extra in arrays.extras],
         )
 
     def _forecast(self, preprocessing: Preprocessing, tiling: Tiling) -> MemoryForecast:
         """From sizes alone; the crop is not known yet, so without one."""
-        way = uncropped(self.channels.shape[1:], self.spacing, preprocessing)
-        layout = lay_out(way, self.card, self.parameters.window, pad=tiling.halo is None)
+        way = uncropped(self.seen.shape[1:], self.seen_spacing, preprocessing)
+        layout = self._layout(way, tiling)
         groups = lay_windows(layout, layout.patch, tiling)
         return foresee(
             layout,
             groups,
             self.parameters,
-            channels=len(self.channels),
+            channels=len(self.channels) + (self.card.click is not None),
             classes=self.classes.count,
             extras=self.classes.extras,
             label_bytes=self.classes.dtype.itemsize,
             network_bytes=forecast_window(self.passes, layout, groups, self.card.ndim),
             shape=self.shape,
+            stage=len(self.card.stage_values),
         )
+
+    def _layout(self, way: Way, tiling: Tiling) -> Layout:
+        """Windows of the size asked for; one of the whole image for a network that begins at a click."""
+        whole = self.card.click is not None
+        window = way.resampled[-self.card.ndim :] if whole else self.parameters.window
+        pad = tiling.halo is None and not self.passes.networks[0].replicates
+        return lay_out(way, self.card, window, pad=pad)
 
     def _probe(self, data: torch.Tensor, layout: Layout) -> Callable[[torch.dtype], object]:
         def one(kind: torch.dtype) -> object:
@@ -248,11 +326,13 @@ class Job:
         # the clip leaves nothing below the lowest value of the training
         return (max(BODY_HU, known.percentile_00_5) - known.mean) / max(known.std, 1e-8)
 
-    def _slab(self, layout: Layout, slab: tuple[int, int] | None) -> tuple[int, int] | None:
-        if slab is None:
-            return None
+    def _finished(self, layout: Layout, slab: tuple[int, int] | None) -> dict[str, Any]:
+        """Axis of the labels along which they are finished, and the planes that were."""
         first = layout.box[0].start
-        return slab[0] + first, slab[1] + first
+        planes = (0, 0) if slab is None else (slab[0] + first, slab[1] + first)
+        turn = with_plane(self.turn)
+        axis, planes = turned_back(turn, layout.axes[0], planes, turn.store(self.arrays.labels).shape[layout.axes[0]])
+        return {"axis": max(0, axis - (3 - self.spatial)), "slab": None if slab is None else planes}
 
     def _report(self, phase: str, fraction: float | None, message: str, **more: Any) -> PredictionProgress:
         return PredictionProgress(
@@ -302,10 +382,8 @@ class Job:
             status=status,
             parameters=self.parameters.model_dump(mode="json"),
             inputs={
-                "models": [
-                    {"name": m.card.name, "version": m.card.version, "fold": m.card.fold, "sha256": m.card.sha256}
-                    for m in self.models
-                ]
+                "models": [_named(model) for model in self.models],
+                **({"points": [list(point) for point in self.points]} if self.points else {}),
             },
             source=Source(
                 content_hash=content_hash(self.image),
@@ -326,6 +404,13 @@ class Job:
             duration_s=round(time.perf_counter() - self.began, 3),
             notes=tuple(notes),
         )
+
+
+def _named(model: Model) -> dict[str, Any]:
+    """A model as records name it; of a cascade with the hashes of its first stage."""
+    card = model.card
+    named = {"name": card.name, "version": card.version, "fold": card.fold, "sha256": card.sha256}
+    return named | ({"first_stage": [one.card.sha256 for one in model.first_stage]} if model.first_stage else {})
 
 
 def _time(seconds: float) -> str:

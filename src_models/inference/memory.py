@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src_models.errors import DeviceError
+from src_models.errors import OutOfMemoryError
 from src_models.inference.finishing import finishing_bytes, needs_probabilities
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.prepared import Layout
@@ -82,6 +82,21 @@ def preparation_bytes(channels: int, shape: Sequence[int], cropped: Sequence[int
     return max(masks, normal, resampling) + 4 * channels * made
 
 
+def stage_bytes(values: int, channels: int, shape: Sequence[int], resampled: Sequence[int]) -> int:
+    """Largest need while labels of a first stage become channels beside the prepared image.
+
+    Parameters
+    ----------
+    values, channels : int
+        Of the labels, and of the image.
+    shape, resampled : sequence of int
+        Of the image, and on the grid of the networks.
+    """
+    voxels, made = math.prod(shape), math.prod(resampled)
+    # the hole filling and the signed labels on one side; shares in float64, masks and the nearest label on the other
+    return 16 * voxels + 64 * made + 4 * made * (2 * channels + 2 * values)
+
+
 def foresee(
     layout: Layout,
     groups: Sequence[Sequence[Window]],
@@ -93,6 +108,7 @@ def foresee(
     label_bytes: int,
     network_bytes: int,
     shape: Sequence[int],
+    stage: int = 0,
 ) -> MemoryForecast:
     """The peak of a prediction.
 
@@ -112,6 +128,8 @@ def foresee(
         Peak of a window inside a network.
     shape : sequence of int
         Of the image.
+    stage : int
+        Channels that the first stage of a cascade adds to those of the image.
     """
     area, lanes = math.prod(layout.padded[1:]), classes + extras
     thickness = max(group[0].write[0].stop - group[0].write[0].start for group in groups)
@@ -125,11 +143,12 @@ def foresee(
     chunk = max(CHUNK, 4 * lanes * area * planes)
     fine_planes = 4 * lanes * fine[1] * fine[2]
     per_voxel = label_bytes + 2 * (classes * needs_probabilities(parameters) + parameters.entropy + extras)
+    preparation = preparation_bytes(channels, shape, fine, layout.coarse)
+    if stage:
+        preparation = max(preparation, stage_bytes(stage, channels, shape, layout.coarse))
     return MemoryForecast(
-        preparation=preparation_bytes(
-            channels, shape, [one.fine for one in layout.maps], [one.coarse for one in layout.maps]
-        ),
-        image=4 * channels * (made if padded == made else made + padded),
+        preparation=preparation,
+        image=4 * (channels + stage) * (made if padded == made else made + padded),
         sums=4 * area * thickness * (lanes + 1),
         window=window,
         slabs=4 * chunk + 4 * fine_planes,
@@ -143,7 +162,7 @@ def check_limit(forecast: MemoryForecast, limit_gb: float | None) -> None:
 
     Raises
     ------
-    DeviceError
+    OutOfMemoryError
         Before anything is computed.
     """
     import psutil
@@ -152,7 +171,7 @@ def check_limit(forecast: MemoryForecast, limit_gb: float | None) -> None:
     limit = free if limit_gb is None else int(limit_gb * 1e9)
     if forecast.peak > limit:
         allowed = "are free" if limit_gb is None else "are allowed"
-        raise DeviceError(
+        raise OutOfMemoryError(
             "memory-forecast",
             f"The prediction would need {gigabytes(forecast.peak)} of memory",
             f"{gigabytes(limit)} {allowed}",

@@ -47,26 +47,29 @@ def outlook(
     parameters: PredictionParameters | None = None,
     *,
     folds: int = 1,
+    unit: str = "mm",
 ) -> Outlook:
-    """The cost of a prediction; nothing of it is computed.
+    """The cost of a prediction; nothing of it is computed. Of a cascade it is that of the second stage.
 
     Parameters
     ----------
     card : ModelCard
         Of the model.
     shape, spacing : sequence
-        Of the axes in space of the image, in array order; mm, or the unit of the card.
+        Of the axes in space of the image, in array order.
     parameters : PredictionParameters, optional
         Of the prediction.
     folds : int
         Models whose mean counts.
+    unit : str
+        Of the spacing: ``"mm"``, or ``"px"`` where voxels have no size.
 
     Raises
     ------
     InputError
         Where the card describes no network.
     """
-    wanted = parameters or PredictionParameters()
+    wanted, card = parameters or PredictionParameters(), card.for_unit(unit)
     size, steps = tuple(shape), tuple(float(h) for h in spacing)
     if len(size) == 2 and card.ndim == 3:
         through = 1.0 if card.preprocessing.spacing is None else card.preprocessing.spacing[0]
@@ -74,9 +77,9 @@ def outlook(
     with torch.device("meta"):
         network = from_config(card.network)
     tiling = _tiling(network, wanted)
-    layout = lay_out(
-        uncropped(size, steps, preprocessing_for(card, len(size))), card, wanted.window, pad=tiling.halo is None
-    )
+    way = uncropped(size, steps, preprocessing_for(card, len(size)))
+    window = wanted.window if card.click is None else way.resampled[-card.ndim :]
+    layout = lay_out(way, card, window, pad=tiling.halo is None and not network.replicates)
     groups = lay_windows(layout, layout.patch, tiling)
     every = [window for group in groups for window in group]
     largest = max(every, key=lambda window: math.prod(part.stop - part.start for part in window.read))
@@ -87,12 +90,13 @@ def outlook(
         layout,
         groups,
         wanted,
-        channels=len(card.preprocessing.channels),
+        channels=network.in_channels,
         classes=classes.count,
         extras=int(wanted.disagreement) + (_attention_maps(network, sides) if wanted.attention else 0),
         label_bytes=classes.dtype.itemsize,
         network_bytes=inside.activations_bytes,
         shape=(1,) * (3 - len(size)) + size,
+        stage=len(card.stage_values),
     )
     axes: tuple[int, ...] = ()
     if wanted.mirror == "all":

@@ -241,14 +241,6 @@ def choose_precision(wanted: str, device: torch.device, probe: Callable[[torch.d
     return torch.float32
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on the card or on the processor."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-
-
 def free_memory(device: torch.device) -> None:
     """Give cached memory back."""
     if device.type == "cuda":

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.geometry import StoredOrder
+from src_models.inference.ensemble import EnsembleJob, grouped
 from src_models.inference.job import Job
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.prediction import Prediction, PredictionProgress
@@ -24,6 +26,8 @@ def predict(
     *,
     unit: str = "mm",
     value_unit: str = "",
+    stored_order: StoredOrder | None = None,
+    points: Sequence[Sequence[float]] = (),
     interrupt: Callable[[], bool] | None = None,
 ) -> Generator[PredictionProgress, None, Prediction]:
     """Apply trained networks to one image.
@@ -31,7 +35,8 @@ def predict(
     Parameters
     ----------
     models : Model or sequence of Model
-        One, or the folds of one training: the mean of their logits counts.
+        One, or the folds of one training: the mean of their logits counts. Of several configurations it is the mean of
+        their probabilities, on the grid of the image.
     image : ndarray of shape (z, y, x), (y, x), (C, z, y, x) or (C, y, x)
         Values as in the file; as many axes in space as there are spacings. A 2D network takes a volume slice by slice.
     spacing : sequence of float
@@ -42,6 +47,13 @@ def predict(
         Of the spacing: ``"mm"``, or ``"px"`` where voxels have no size.
     value_unit : str
         ``"HU"`` where values are Hounsfield units.
+    stored_order : StoredOrder, optional
+        That of the `Volume` the image is of, where the sides of the patient are known: models of nnU-Net were mostly
+        trained on images as they lie in their files (`ModelCard.orientation`) and are shown this one so. Results lie on
+        the image as given.
+    points : sequence of sequence of float
+        Clicks inside the structure, for a model that begins at one: mm from the centre of the first voxel, axes in
+        array order. A 2D network on a volume finds the structure in the slices that are clicked.
     interrupt : callable, optional
         Asked between the layers of a window, from the thread that runs it; the prediction ends with what is finished
         where it says yes.
@@ -63,7 +75,13 @@ def predict(
         One sentence each.
     """
     folds = (models,) if isinstance(models, Model) else tuple(models)
-    job = Job(folds, image, tuple(spacing), parameters or PredictionParameters(), unit, value_unit)
+    wanted, groups = parameters or PredictionParameters(), grouped(folds)
+    if len(groups) > 1:
+        together = EnsembleJob(
+            groups, np.asarray(image), tuple(spacing), wanted, unit, value_unit, stored_order, points
+        )
+        return (yield from together.run(interrupt))
+    job = Job(folds, image, tuple(spacing), wanted, unit, value_unit, stored_order, points)
     return (yield from job.run(interrupt))
 
 

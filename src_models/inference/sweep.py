@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from src_models.errors import DeviceError
+from src_models.errors import OutOfMemoryError, out_of_memory
 from src_models.inference.export import Export
-from src_models.inference.passes import Passes, free_memory, out_of_memory
+from src_models.inference.passes import Passes, free_memory
 from src_models.inference.prepared import Layout
 from src_models.inference.ring import Ring
 from src_models.inference.tiling import Tiling, lay_windows
@@ -91,7 +91,7 @@ class Sweep:
 
         Raises
         ------
-        DeviceError
+        OutOfMemoryError
             Where memory is not enough for the smallest window either.
         """
         while True:
@@ -127,7 +127,7 @@ class Sweep:
             self.patch = self.layout.patch
             note = "Memory of the graphics card ran out with the smallest window: the processor goes on."
         else:
-            raise DeviceError(
+            raise OutOfMemoryError(
                 "memory-smallest-window",
                 "There is not enough memory even for the smallest window",
                 "",

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from src_models.errors import InputError
 from src_models.kernels.clusters import cluster
 from src_models.kernels.collect import Collected, collect_module, collect_state
 from src_models.kernels.dictionary import Dictionary, dictionary
@@ -84,10 +85,15 @@ def analyse(
         One sentence each: nothing to analyse, weights that are not finite, a file that would run a program.
     """
     chosen = (parameters or KernelAnalysisParameters()).resolved()
+    yield AnalysisProgress(phase="read", fraction=0.0, message="reading the network", result=_nothing)
     opened = open_source(source, fold=fold)
     collected = _collect(opened, chosen)
-    job = Job(opened, collected, chosen, cache)
+    job = Job(opened, collected, chosen, cache, fold)
     return (yield from job.run())
+
+
+def _nothing() -> KernelReport:
+    raise InputError("kernels-early", "No layer is finished yet", "the network is being read", "Let it run longer.")
 
 
 def _collect(opened: Source, chosen: KernelAnalysisParameters) -> Collected:
@@ -106,14 +112,17 @@ class Job:
 
     Attributes
     ----------
-    source, collected, chosen, cache
+    source, collected, chosen, cache, fold
         As `analyse` has them.
+    reports, notes, done
+        Layers that are finished, what was noticed, and kernels that are measured.
     """
 
     source: Source
     collected: Collected
     chosen: KernelAnalysisParameters
     cache: Path | None
+    fold: str
     reports: list[LayerReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     done: int = 0
@@ -289,17 +298,19 @@ class Job:
         rows = reports[-1].rows.stop if reports else 0
         grids = {each.grid: self.known[each.layer.size] for each in reports}
         table = self.table.table(rows)
-        result = {
+        result: dict[str, Any] = {
             "kernels": rows,
             "dead": sum(each.dead for each in reports),
             "layers": len(reports),
             "skipped": len(self.collected.skipped),
         }
+        if complete:
+            result["table_hash"] = table.content_hash()
         record = Record(
             task="kernels",
             status="done" if complete else "partial",
             parameters=self.chosen.model_dump(mode="json"),
-            inputs={"model": self.source.name, "weights_sha256": self.source.content_hash},
+            inputs={"model": self.source.name, "weights_sha256": self.source.content_hash, "fold": self.fold},
             result=result,
             versions=versions("torch", "scipy", "numba"),
             threads=worker_count(self.chosen.threads),

@@ -54,7 +54,10 @@ class Effect:
         Mean over patients of the change minus the mean change of the controls, paired, with its 95 % interval:
         negative where these kernels matter more than others do.
     p : float
-        (1 + controls that are at least as harmful) / (1 + controls).
+        (1 + controls that are at least as harmful) / (1 + controls). The interval of the excess is over patients alone;
+        how much random selections differ among themselves shows here.
+    p_spared : float
+        (1 + controls that are at most as harmful) / (1 + controls): small where these kernels matter less than others.
     doses : tuple of (float, float)
         Strength and mean change.
     """
@@ -74,6 +77,7 @@ class Effect:
     excess_low: float
     excess_high: float
     p: float
+    p_spared: float
     doses: tuple[tuple[float, float], ...] = ()
 
     @property
@@ -238,6 +242,7 @@ class _Job:
             excess_low=excess_low,
             excess_high=excess_high,
             p=float((1 + np.count_nonzero(means <= mean)) / (1 + len(means))),
+            p_spared=float((1 + np.count_nonzero(means >= mean)) / (1 + len(means))),
             doses=curve,
         )
 
@@ -251,7 +256,7 @@ def effects_csv(effects: Sequence[Effect]) -> bytes:
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     names = ("selection", "operation", "kernels", "layers", "energy", "change", "low", "high")
-    more = ("excess", "excess_low", "excess_high", "p")
+    more = ("excess", "excess_low", "excess_high", "p", "p_spared")
     writer.writerow((*names, "control_mean", "control_low", "control_high", *more, "per_kernel", "patients"))
     for one in effects:
         told = asdict(one)
@@ -271,12 +276,13 @@ def effects_section(effects: Sequence[Effect], metric: str) -> str:
     """A section of the page: effect against control."""
     head = (
         "<tr><th>changed</th><th>kernels</th><th>share of energy</th><th>change (95 %)</th><th>random kernels</th>"
-        "<th>beyond random (95 %)</th><th>p</th></tr>"
+        "<th>beyond random (95 %)</th><th>p: more, less than random</th></tr>"
     )
     rows = "".join(
         f"<tr><td>{escape(one.selection)}, {escape(one.operation)}</td><td>{one.kernels}</td><td>{one.energy:.3f}</td>"
         f"<td>{one.change:+.4f} ({one.low:+.4f} to {one.high:+.4f})</td><td>{np.mean(one.controls):+.4f}</td>"
-        f"<td>{one.excess:+.4f} ({one.excess_low:+.4f} to {one.excess_high:+.4f})</td><td>{one.p:.3f}</td></tr>"
+        f"<td>{one.excess:+.4f} ({one.excess_low:+.4f} to {one.excess_high:+.4f})</td>"
+        f"<td>{one.p:.3f}, {one.p_spared:.3f}</td></tr>"
         for one in effects
     )
     text = (

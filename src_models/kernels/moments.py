@@ -64,7 +64,7 @@ def from_moments(values: NDArray[Any]) -> Floats:
 
 def from_moments_of(values: NDArray[Any], size: Sequence[int]) -> Floats:
     """`from_moments` of moments in rows, (N, entries)."""
-    inverse = _kron([np.linalg.inv(_weights(k)) for k in size])
+    inverse = _kron([np.asarray(np.linalg.inv(_weights(k)), np.float64) for k in size])
     found: Floats = np.asarray(values, np.float64) @ inverse.T
     return found
 

@@ -6,6 +6,7 @@ one input and one output channel of a layer; rows are ordered by layer, output, 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -165,6 +166,16 @@ class KernelTable:
             name: column.names[int(column.codes[number])] if isinstance(column, Categories) else column[number].item()
             for name, column in self.columns.items()
         }
+
+    def content_hash(self) -> str:
+        """SHA-256 over names and content of all columns."""
+        digest = hashlib.sha256()
+        for name, column in self.columns.items():
+            digest.update(name.encode())
+            if isinstance(column, Categories):
+                digest.update(repr(column.names).encode())
+            digest.update(np.ascontiguousarray(self.numbers(name)).tobytes())
+        return digest.hexdigest()
 
     def rows(self, start: int, stop: int) -> KernelTable:
         """Some rows, as a view."""

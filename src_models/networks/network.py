@@ -67,6 +67,10 @@ class Network(nn.Module):
         In the zoo.
     stride : tuple of int
         Per axis, how many voxels one bottleneck voxel covers.
+    full_precision : bool
+        Whether it computes in float32 whatever was asked for.
+    replicates : bool
+        Whether it replicates every border, so that an image smaller than the window is better not padded with 0.
     norm_free : bool
         Whether a voxel's result depends on its receptive field alone in evaluation (no norm, or batch norm).
     """
@@ -74,6 +78,8 @@ class Network(nn.Module):
     name: str
     Options: ClassVar[type[NetworkOptions]] = NetworkOptions
     stride: tuple[int, ...]
+    full_precision: ClassVar[bool] = False
+    replicates: ClassVar[bool] = False
 
     def __init__(self, in_channels: int, num_classes: int, ndim: int, options: NetworkOptions) -> None:
         super().__init__()
@@ -104,6 +110,10 @@ class Network(nn.Module):
     def norm_free(self) -> bool:
         """Whether no layer looks at the whole window in evaluation: tiles then give what the whole image gives."""
         return not any(isinstance(m, nn.modules.instancenorm._InstanceNorm | nn.GroupNorm) for m in self.modules())
+
+    def watched(self) -> dict[str, float]:
+        """Numbers that the log of a training holds after each epoch; most networks have none."""
+        return {}
 
     def receptive_field(self) -> ReceptiveField:
         """Which input voxels one voxel of the result depends on; norms over the window left out."""

@@ -38,7 +38,7 @@ def convolution_workspace(x: Tensor, weight: Tensor, output: Tensor, stride: Seq
     transposed : bool
         Whether it is a transposed convolution.
     """
-    if _by_columns(x, weight, stride):
+    if _by_columns(x, weight, stride, transposed):
         return output.nbytes + _columns(weight, x if transposed else output, transposed)
     if transposed:
         return _transposed(x, weight, output, stride)
@@ -60,7 +60,7 @@ def gradient_workspace(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: Sequence[int], transposed: bool, wanted: bool
 ) -> int:
     """The same for the backward pass: the result's gradient is given, `wanted` says whether the input's is."""
-    if _by_columns(x, weight, stride):
+    if _by_columns(x, weight, stride, transposed):
         return _columns(weight, x if transposed else gradient, transposed) + (x.nbytes if wanted else 0)
     if transposed and any(step > 1 for step in stride):
         return max(gradient.nbytes + 2 * x.nbytes, x.nbytes + 2 * weight.nbytes)
@@ -69,9 +69,10 @@ def gradient_workspace(
     return max(copies, (x.nbytes if wanted else 0) + 2 * _blocked_weight(weight))
 
 
-def _by_columns(x: Tensor, weight: Tensor, stride: Sequence[int]) -> bool:
+def _by_columns(x: Tensor, weight: Tensor, stride: Sequence[int], transposed: bool) -> bool:
     kernel = weight.shape[2:]
-    if x.dtype is not torch.float32:
+    grouped = not transposed and x.shape[1] != weight.shape[1]
+    if x.dtype is not torch.float32 or grouped:
         return False
     point = all(k == 1 for k in kernel[-2:]) and all(s == 1 for s in stride)
     if point and x.shape[0] < 16 and torch.get_num_threads() == 1:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from src_models.errors import InputError
 from src_models.networks.network import Network
+from src_models.refusals import problem_of
 
 NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "unet": ("unet", "UNet", {}),
@@ -24,6 +25,7 @@ NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "fcn32s": ("fcn", "FCN", {"skips": 0}),
     "fcn16s": ("fcn", "FCN", {"skips": 1}),
     "fcn8s": ("fcn", "FCN", {"skips": 2}),
+    "lsn": ("lsn", "LevelSetNetwork", {}),
 }
 """Name: file, class, and the options that make the name."""
 
@@ -65,9 +67,9 @@ def build(name: str, in_channels: int, num_classes: int, ndim: int, **options: A
     try:
         chosen = network.Options(**(fixed | options))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError("network-option-value", f"{name}: {where}", first["msg"], "Give a valid value.") from error
+        raise InputError(
+            "network-option-value", f"{name} cannot be built", problem_of(error).sentence, "Give a valid value."
+        ) from error
     return network(in_channels, num_classes, ndim, chosen)
 
 

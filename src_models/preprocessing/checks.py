@@ -12,7 +12,9 @@ from src_models.errors import InputError
 NanRule = Literal["error", "fill"]
 
 
-def finite(image: NDArray[Any], rule: NanRule = "error") -> tuple[NDArray[Any], tuple[str, ...]]:
+def finite(
+    image: NDArray[Any], rule: NanRule = "error", name: str = "The image"
+) -> tuple[NDArray[Any], tuple[str, ...]]:
     """An image without values that are not finite numbers, and a note on what was changed.
 
     Parameters
@@ -21,6 +23,8 @@ def finite(image: NDArray[Any], rule: NanRule = "error") -> tuple[NDArray[Any], 
         Not changed itself.
     rule : str
         ``"error"``, or ``"fill"``: the smallest finite value of the channel is put in their place.
+    name : str
+        What to call the image.
 
     Raises
     ------
@@ -36,7 +40,7 @@ def finite(image: NDArray[Any], rule: NanRule = "error") -> tuple[NDArray[Any], 
     if rule == "error" or count == image.size:
         raise InputError(
             "image-nan",
-            f"The image holds {count} voxel{'s' if count > 1 else ''} without a finite value",
+            f"{name} holds {count} voxel{'s' if count > 1 else ''} without a finite value",
             "NaN or infinity",
             "Put the minimum in their place with --nan fill." if count < image.size else "Export it again.",
         )

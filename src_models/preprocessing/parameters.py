@@ -64,9 +64,11 @@ class Preprocessing(BaseModel):
     def for_unit(self, unit: str) -> Preprocessing:
         """The same for images whose spacing is in a unit: pixels become mm where their size is about known.
 
-        Where it is not, voxels are left as they are: 1 pixel is not 1 mm.
+        Where it is not, voxels are left as they are: 1 pixel is not 1 mm, neither for the training nor for the image.
         """
-        if self.unit == "mm" or unit != "mm":
+        if self.unit == unit:
             return self
+        if self.unit == "mm":
+            return self.model_copy(update={"spacing": None, "unit": "px"})
         known = None if self.pixel_mm is None else tuple(self.pixel_mm * side for side in self.spacing or (1.0, 1.0))
         return self.model_copy(update={"spacing": known, "unit": "px" if known is None else "mm"})

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from src_models.training.plan import Augmentation
 from src_models.training.spatial import cut, moved, rotation_matrix
+from src_models.training.stage_labels import StageLabels, change_stage, draw_stage_changes
 
 Image = NDArray[np.float32]
 Labels = NDArray[np.int16]
@@ -99,6 +100,7 @@ class Augmenter:
         low: Sequence[int],
         patch: tuple[int, ...],
         rng: np.random.Generator,
+        stage: StageLabels | None = None,
     ) -> tuple[Image, Labels]:
         """A changed patch.
 
@@ -114,6 +116,8 @@ class Augmenter:
             Its size.
         rng : Generator
             Of this sample.
+        stage : StageLabels, optional
+            Of a cascade: moved as the labels are, then changed by itself; its channels follow those of the image.
         """
         changes = draw_changes(self.plan, rng, image.shape[0], patch, self.mirror_axes)
         x, y = place(image, labels, low, patch, changes)
@@ -123,7 +127,13 @@ class Augmenter:
             y = np.ascontiguousarray(np.flip(y, changes.flips))
         if self.masked:
             x[:, y < 0] = 0
-        return x, y
+        if stage is None:
+            return x, y
+        # last, so that a training without a first stage draws what it always drew
+        _, earlier = place(image[:0], stage.labels, low, patch, changes)
+        channels = stage.channels(np.flip(earlier, changes.flips) if changes.flips else earlier)
+        channels = change_stage(channels, draw_stage_changes(self.plan, rng, len(channels)))
+        return np.concatenate([x, channels]), y
 
 
 def draw_changes(

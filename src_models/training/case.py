@@ -21,6 +21,7 @@ from src_models.errors import FileError, GeometryError, InputError
 from src_models.files import ReadOptions, describe, read_segmentation, read_volume
 from src_models.files.gate import shown
 from src_models.geometry import Grid, Segmentation, Volume
+from src_models.preprocessing.checks import NanRule
 from src_models.weights.card import Label, TrainingData
 
 GRID_TOLERANCE = 1e-3
@@ -45,6 +46,8 @@ class Case:
         What is read, labels last; empty for arrays.
     fix_geometry : bool
         Bring labels that lie elsewhere onto the grid of the image (nearest neighbour in the patient's space).
+    nan : str
+        ``"fill"``: values of the image that are no numbers are taken for its smallest value; see `checks.finite`.
     """
 
     id: str
@@ -54,6 +57,7 @@ class Case:
     label_map: Mapping[int, int] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     fix_geometry: bool = False
+    nan: NanRule = "error"
 
     def volume(self) -> Volume:
         """The image with channels in front: (C, z, y, x) or (C, y, x), spacing in mm in ``grid.spacing``.
@@ -278,7 +282,9 @@ def on_grid(found: Segmentation, grid: Grid, case: Case) -> Segmentation:
         return replace(found, grid=grid)
     placed = found.grid.orientation_known and grid.orientation_known and found.grid.ndim == grid.ndim == 3
     if not case.fix_geometry or not (placed or found.grid.shape == grid.shape):
-        names = [shown(path.name) for path in case.files[-1:] + case.files[:1]] or ["The labels", "the image"]
+        # images and labels are mostly called alike: the name of the folder tells them apart
+        paths = case.files[-1:] + case.files[:1]
+        names = [shown(f"{path.absolute().parent.name}/{path.name}") for path in paths] or ["The labels", "the image"]
         raise GeometryError(
             "case-grid",
             f"{names[0]} and {names[-1]} of case {shown(case.id)} lie on different grids",
@@ -287,7 +293,7 @@ def on_grid(found: Segmentation, grid: Grid, case: Case) -> Segmentation:
         )
     if not placed:
         return replace(found, grid=grid)
-    return replace(found, labels=_resampled(found, grid), grid=grid)
+    return replace(found, labels=resampled(found, grid), grid=grid)
 
 
 def mapped(labels: NDArray[Any], label_map: Mapping[int, int]) -> NDArray[Any]:
@@ -302,7 +308,8 @@ def mapped(labels: NDArray[Any], label_map: Mapping[int, int]) -> NDArray[Any]:
     return result
 
 
-def _resampled(found: Segmentation, grid: Grid) -> NDArray[Any]:
+def resampled(found: Segmentation, grid: Grid) -> NDArray[Any]:
+    """Labels on another grid, by the nearest voxel; background outside of their own."""
     from scipy.ndimage import affine_transform
 
     between = np.linalg.inv(found.grid.index_to_patient) @ grid.index_to_patient

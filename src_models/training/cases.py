@@ -12,6 +12,7 @@ import numpy as np
 from src_models.errors import InputError
 from src_models.files import describe
 from src_models.files.gate import shown
+from src_models.preprocessing.checks import NanRule
 from src_models.training.case import Case, DataSet, case_from_arrays, case_from_files
 from src_models.training.groups import check_slice_names, groups_from
 from src_models.training.layouts import Found, find
@@ -30,6 +31,7 @@ def open_data_set(
     channels: Sequence[str] | None = None,
     fix_geometry: bool = False,
     recipe: str | None = None,
+    nan: NanRule = "error",
 ) -> DataSet:
     """The labelled cases of a folder.
 
@@ -50,6 +52,8 @@ def open_data_set(
         Resample labels that lie on another grid than their image.
     recipe : str, optional
         One of `recipes.RECIPES`: a public data set in the layout of its owners.
+    nan : str
+        ``"fill"``: values of images that are no numbers are taken for the smallest value, and it is said.
 
     Returns
     -------
@@ -65,9 +69,13 @@ def open_data_set(
     found = recipe_named(recipe).cases(folder) if recipe else find(folder)
     grouped = _grouped(found, groups)
     cases = tuple(
-        replace(case, group=grouped[case.id], label_map=dict(label_map or {}), fix_geometry=fix_geometry)
-        if grouped
-        else replace(case, label_map=dict(label_map or {}), fix_geometry=fix_geometry)
+        replace(
+            case,
+            group=grouped.get(case.id, case.group),
+            label_map=dict(label_map or {}),
+            fix_geometry=fix_geometry,
+            nan=nan,
+        )
         for case in found.cases
     )
     named = _named(label_names) if label_names else found.labels

@@ -69,13 +69,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, keep_previous: bool =
         if part.stat().st_size != len(content):
             return False
         if keep_previous and path.exists():
-            _also_named(path, path.with_name(PREVIOUS))
+            also_named(path, path.with_name(PREVIOUS))
         return True
 
     save_whole(path, write, verify, overwrite=True)
 
 
-def _also_named(path: Path, other: Path) -> None:
+def also_named(path: Path, other: Path) -> None:
     """Give a file a second name, in one step; at no moment is it without the first."""
     link = other.with_name("." + other.name + ".part")
     link.unlink(missing_ok=True)
@@ -123,7 +123,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     name = shown_name(path)
-    hint = f"Go on from {PREVIOUS}: rename it to {CURRENT}." if path.name == CURRENT else "Use an undamaged copy."
+    hint = "Begin the training again in another --out." if path.name in (CURRENT, PREVIOUS) else "Use another copy."
     if not path.is_file():
         raise FileError("checkpoint-missing", f"{name} was not found", "", "Train first.")
     try:

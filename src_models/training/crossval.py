@@ -21,6 +21,7 @@ from src_models.errors import FileError, InputError, LsnetError
 from src_models.metrics.table import bootstrap
 from src_models.progress import Progress
 from src_models.training.case import DataSet
+from src_models.training.first_stage import open_first_stage
 from src_models.training.loop import RunSettings, TrainingProgress, train
 from src_models.training.outcome import SCORES, score_table
 from src_models.training.plan import TrainingPlan
@@ -69,11 +70,14 @@ class CrossvalResult:
         The table.
     out : Path
         Where it lies.
+    first_stage : Path or None
+        Of a cascade: where the cross-validation of its first stage lies.
     """
 
     folds: Mapping[int, tuple[CaseScore, ...]]
     rows: tuple[FoldRow, ...]
     out: Path
+    first_stage: Path | None = None
 
 
 def crossval(
@@ -86,7 +90,7 @@ def crossval(
     seed: int = 0,
     settings: RunSettings | None = None,
 ) -> Generator[Progress, None, CrossvalResult]:
-    """Train every fold and put their left-out patients in one table.
+    """Train every fold and put their left-out patients in one table; of a cascade first the folds of its first stage.
 
     Parameters
     ----------
@@ -114,6 +118,26 @@ def crossval(
         One sentence each, such as where there are no folds.
     """
     settings = replace(settings or RunSettings(), resume=True)
+    _check_folds(plan, data, folds)
+    settings = yield from with_first_stage(plan, data, out, configuration=configuration, seed=seed, settings=settings)
+    chosen = tuple(range(len(plan.folds))) if folds is None else tuple(folds)
+    found: dict[int, tuple[CaseScore, ...]] = {}
+    for place, fold in enumerate(chosen):
+        folder = out / f"fold_{fold}"
+        scores = finished_scores(plan, folder, fold, seed, configuration)
+        if scores is not None and settings.first_stage is not None:
+            _check_first_stage(plan, folder, data, settings.first_stage, configuration)
+        if scores is None:
+            work = train(plan, data, folder, configuration=configuration, fold=fold, seed=seed, settings=settings)
+            scores = (yield from _told(work, fold, place, len(chosen))).cases
+        found[fold] = scores
+        yield Progress(phase="fold", fraction=(place + 1) / len(chosen), message=f"Fold {fold} is finished")
+    rows = table_rows(found)
+    write_tables(out, plan, found, rows)
+    return CrossvalResult(found, rows, out, settings.first_stage)
+
+
+def _check_folds(plan: TrainingPlan, data: DataSet, folds: Sequence[int] | None) -> None:
     if not plan.folds:
         count = len(set(data.groups.values()))
         raise InputError(
@@ -122,22 +146,55 @@ def crossval(
             "1 patient is too few" if count == 1 else f"{count} patients are too few",
             "Use five patients or more, or train with --fold all.",
         )
-    chosen = tuple(range(len(plan.folds))) if folds is None else tuple(folds)
-    wrong = [k for k in chosen if not 0 <= k < len(plan.folds)]
+    wrong = [k for k in folds or () if not 0 <= k < len(plan.folds)]
     if wrong:
         raise InputError("crossval-fold", f"The plan has no fold {wrong[0]}", f"it has {len(plan.folds)}", "")
-    found: dict[int, tuple[CaseScore, ...]] = {}
-    for place, fold in enumerate(chosen):
-        folder = out / f"fold_{fold}"
-        scores = finished_scores(plan, folder, fold, seed, configuration)
-        if scores is None:
-            work = train(plan, data, folder, configuration=configuration, fold=fold, seed=seed, settings=settings)
-            scores = (yield from _told(work, fold, place, len(chosen))).cases
-        found[fold] = scores
-        yield Progress(phase="fold", fraction=(place + 1) / len(chosen), message=f"Fold {fold} is finished")
-    rows = table_rows(found)
-    write_tables(out, plan, found, rows)
-    return CrossvalResult(found, rows, out)
+
+
+def with_first_stage(
+    plan: TrainingPlan,
+    data: DataSet,
+    out: Path,
+    *,
+    configuration: str | None = None,
+    seed: int = 0,
+    settings: RunSettings | None = None,
+) -> Generator[Progress, None, RunSettings]:
+    """Find the first stage that a configuration builds on, or train it; without one nothing happens.
+
+    Parameters
+    ----------
+    plan, data, configuration, seed
+        As in `crossval`.
+    out : Path
+        Of the second stage: all folds of the first one lie in a folder of its name there.
+    settings : RunSettings, optional
+        A `first_stage` that it names is taken as it is.
+
+    Returns
+    -------
+    RunSettings
+        With the folder of the first stage.
+
+    Raises
+    ------
+    InputError, FileError, SaveError, DeviceError
+        As in `crossval`.
+    """
+    settings = settings or RunSettings()
+    chosen = plan.configuration(configuration)
+    if chosen.previous is None or settings.first_stage is not None:
+        return settings
+    folder = out / chosen.previous
+    try:
+        open_first_stage(plan, chosen, folder, data.groups)
+    except InputError:
+        note = f"{chosen.name} builds on {chosen.previous}: all its folds are trained first, in {folder.name}."
+        yield Progress(phase="fold", message=note, notes=(note,))
+        # weights to begin with are those of the second stage
+        first = replace(settings, init_from=None, resume=True)
+        yield from crossval(plan, data, folder, configuration=chosen.previous, seed=seed, settings=first)
+    return replace(settings, first_stage=folder)
 
 
 def _told(work: Generator[Progress, None, Any], fold: int, place: int, count: int) -> Generator[Progress, None, Any]:
@@ -174,7 +231,8 @@ def finished_scores(
             "crossval-other", f"{folder.name} holds a fold of another plan or seed", "", "Choose another --out."
         )
     chosen = plan.configuration(configuration)
-    if (card.patch, card.preprocessing) != (chosen.patch, chosen.preprocessing):
+    other = (card.patch, card.preprocessing) != (chosen.patch, chosen.preprocessing)
+    if other or bool(card.first_stage) != (chosen.previous is not None):
         raise FileError(
             "crossval-configuration",
             f"{folder.name} holds a fold of another configuration than {chosen.name}",
@@ -182,6 +240,23 @@ def finished_scores(
             "Choose another --out.",
         )
     return read_scores(folder / SCORES)
+
+
+def _check_first_stage(
+    plan: TrainingPlan, folder: Path, data: DataSet, first_stage: Path, configuration: str | None
+) -> None:
+    """A finished fold of a cascade must have been trained on the first stage that the others are trained on."""
+    chosen = plan.configuration(configuration)
+    if chosen.previous is None:
+        return
+    there = open_first_stage(plan, chosen, first_stage, data.groups)
+    if [one.sha256 for one in read_card(folder / WEIGHTS).first_stage] != [one.sha256 for one in there.folds]:
+        raise FileError(
+            "crossval-first-stage",
+            f"{folder.name} was trained on another first stage than the one in {first_stage.name}",
+            "",
+            "Choose another --out, or give the first stage of that training by --first-stage.",
+        )
 
 
 def read_scores(path: Path) -> tuple[CaseScore, ...]:

@@ -1,6 +1,6 @@
-"""A plan with sensible numbers for a network of the zoo, without the fingerprint of a data set.
+"""A plan with sensible numbers for a network of the zoo, without self-configuration.
 
-It suits pictures and slices of one size: no resampling, the image as it is normalised by itself, a network of the
+It suits pictures and slices of one size: no resampling, each channel normalised as its name says, a network of the
 size that a computer without a graphics card trains. `planning` makes the self-configured plans.
 """
 
@@ -13,11 +13,13 @@ import numpy as np
 
 from src_models.errors import InputError
 from src_models.networks.zoo import NAMES
+from src_models.preprocessing.click import START
 from src_models.preprocessing.normalisation import normalisation_of
 from src_models.preprocessing.parameters import Channel, Preprocessing
 from src_models.training.case import DataSet
+from src_models.training.fingerprint import fingerprint_now
 from src_models.training.folds import Split, make_folds
-from src_models.training.optimisers import PAPER, recommended
+from src_models.training.optimisers import PAPER, UNROLLED, recommended
 from src_models.training.plan import Augmentation, Configuration, TrainingPlan
 
 Protocol = Literal["modern", "paper"]
@@ -25,6 +27,9 @@ LARGEST_PATCH = {2: 256, 3: 64}
 BATCH = {2: 8, 3: 2}
 WIDTH = {2: 16, 3: 8}
 EPOCHS = {"modern": 60, "paper": 40}
+LSN = "lsn"
+FROM_COARSE_TO_FINE: dict[str, Any] = {"steps": (20, 10, 5), "gradient": "godunov"}
+"""Of a level set network, unless other options are given: a front that crosses an organ within its steps."""
 
 
 def default_plan(
@@ -52,8 +57,8 @@ def default_plan(
     ndim : int, optional
         2 trains volumes slice by slice; by default that of the images.
     protocol : str
-        ``"modern"``: Dice and cross entropy, AdamW, augmentation. ``"paper"``: Adadelta and the paper's Dice, batches
-        of 4, no augmentation.
+        ``"modern"``: Dice and cross entropy, AdamW (Adadelta for the level set network), augmentation. ``"paper"``:
+        Adadelta and the paper's Dice, batches of 4, no augmentation.
     split : str
         How patients are cut into folds; with too few of them there is only the fold ``all``.
     patch, batch, epochs, iterations, options
@@ -82,10 +87,12 @@ def default_plan(
         folds = tuple(fold.as_dict() for fold in make_folds(data.groups, split=split))
     count = batch or (4 if paper else BATCH[dims])
     chosen = _configuration(data, shapes, dims, network_config(data, net, dims, options), patch, count)
+    if net == LSN:
+        chosen = _centred_on_foreground(chosen, data)
     slices = sum(shape[0] if dims < own else 1 for shape in shapes) * (4 if folds else 5) // 5
     return TrainingPlan(
         data_name=data.about.name or data.name,
-        modality=modality,
+        modality=modality or ("CT" if any(normalisation_of(name) == "ct" for name in data.channels) else ""),
         labels=data.labels,
         head=data.head,
         ignore_label=data.ignore_label,
@@ -93,7 +100,7 @@ def default_plan(
         configurations=(chosen.model_copy(update={"batch_dice": dims == 2 and not paper}),),
         loss="dice-paper" if paper else "dice_ce",
         deep_supervision=False,
-        optimiser=PAPER if paper else recommended("adamw"),
+        optimiser=PAPER if paper else UNROLLED if net == LSN else recommended("adamw"),
         augmentation=None if paper else Augmentation(),
         epochs=epochs or EPOCHS[protocol],
         iterations=iterations or max(-(-slices // count), 1),
@@ -116,7 +123,7 @@ def _configuration(
     return Configuration(
         name="2d" if ndim == 2 else "3d_fullres",
         preprocessing=Preprocessing(
-            channels=tuple(Channel(name=name, normalisation=_without_statistics(name)) for name in data.channels),
+            channels=_channels(data),
             unit="px",
             crop_to_nonzero=False,
             keep_slice_distance=ndim < len(shapes[0]),
@@ -126,6 +133,23 @@ def _configuration(
         batch=batch,
         median_shape=tuple(int(n) for n in np.median(shapes, 0)),
     )
+
+
+def _centred_on_foreground(configuration: Configuration, data: DataSet) -> Configuration:
+    """CT values measured from those of the structure: the kernels of a level set network add up squares."""
+    pre = configuration.preprocessing
+    if not any(normalisation_of(channel.name) == "ct" for channel in pre.channels):
+        return configuration
+    from src_models.training.fingerprint import fingerprint_now
+
+    known = fingerprint_now(data).channels
+    channels = tuple(
+        channel.model_copy(update={"normalisation": "ct", "statistics": found})
+        if normalisation_of(channel.name) == "ct"
+        else channel
+        for channel, found in zip(pre.channels, known, strict=True)
+    )
+    return configuration.model_copy(update={"preprocessing": pre.model_copy(update={"channels": channels})})
 
 
 def image_shapes(data: DataSet) -> list[tuple[int, ...]]:
@@ -162,15 +186,22 @@ def network_config(data: DataSet, net: str, ndim: int, options: dict[str, Any] |
     from src_models.networks.zoo import build
 
     chosen: dict[str, Any] = {"base_width": WIDTH[ndim]} if net == "unet" else {}
+    if net == LSN:
+        chosen = dict(FROM_COARSE_TO_FINE)
     chosen |= {"head": data.head} | (options or {})
+    inputs = len(data.channels) + (chosen.get("start") == START)
     with torch.device("meta"):
-        config = build(net, len(data.channels), len(data.labels), ndim, **chosen).config
+        config = build(net, inputs, len(data.labels), ndim, **chosen).config
     if "deep_supervision" in config["options"] and "deep_supervision" not in chosen:
         config["options"]["deep_supervision"] = False
     return config
 
 
-def _without_statistics(channel: str) -> Any:
-    """The normalisation of a channel; ``ct`` needs statistics over all cases, which only planning gathers."""
-    wanted = normalisation_of(channel)
-    return "zscore" if wanted == "ct" else wanted
+def _channels(data: DataSet) -> tuple[Channel, ...]:
+    """Each channel by its name; the window of a CT comes from what is marked in all cases, for which they are read."""
+    wanted = [normalisation_of(name) for name in data.channels]
+    known = fingerprint_now(data).channels if "ct" in wanted else (None,) * len(wanted)
+    return tuple(
+        Channel(name=name, normalisation=way, statistics=statistics if way == "ct" else None)
+        for name, way, statistics in zip(data.channels, wanted, known, strict=True)
+    )

@@ -163,7 +163,8 @@ def _look(case: Case, data: DataSet, nan: NanRule, seen: _Seen) -> None:
             f"the data set has {len(data.channels)}: {', '.join(data.channels)}",
             "Give every case the same channels.",
         )
-    image, notes = finite(volume.array, nan)
+    rule = case.nan if nan == "error" else nan
+    image, notes = finite(volume.array, rule, f"The image of case {shown(case.id)}")
     if constant(image):
         raise InputError(
             "case-constant",
@@ -186,7 +187,7 @@ def _look(case: Case, data: DataSet, nan: NanRule, seen: _Seen) -> None:
     seen.ratios.append(float(np.prod(seen.shapes[-1]) / np.prod(labels.shape)))
     seen.known.append(volume.grid.spacing_known)
     seen.hashes.append(volume.source_hash + segmentation.source_hash)
-    seen.notes += [f"{shown(case.id)}: {note}" for note in notes]
+    seen.notes += [f"Case {shown(case.id)}: {note}" for note in notes]
 
 
 def _counted(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.errors import InputError
+from src_models.preprocessing.click import Click
 from src_models.preprocessing.cropping import OUTSIDE
 from src_models.training.losses import IGNORED
-from src_models.training.plan import TrainingPlan
+from src_models.training.plan import Configuration, TrainingPlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,3 +75,26 @@ def foreground_classes(plan: TrainingPlan) -> Mapping[int, Sequence[int]]:
         for label in plan.labels
         if label.members or label.value != 0 or plan.head == "sigmoid"
     }
+
+
+def click_of(plan: TrainingPlan, configuration: Configuration) -> tuple[Click | None, Sequence[int]]:
+    """How the network takes a click, and the label values of the structure it is set on.
+
+    Raises
+    ------
+    InputError
+        Where there are several structures: one click cannot be on all of them.
+    """
+    click = Click.of(configuration.network)
+    if click is None:
+        return None, ()
+    classes = foreground_classes(plan)
+    if len(classes) != 1:
+        raise InputError(
+            "click-classes",
+            "A network that begins at a click finds one structure",
+            f"the data names {len(classes)}",
+            "Train on one label, or begin without a click: --set start=stem.",
+        )
+    (values,) = classes.values()
+    return click, values

@@ -8,7 +8,7 @@ and ``log.csv``, one row an epoch; ``sample.npz``, the last sample prediction; a
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,10 +24,10 @@ from src_models.networks.network import Network
 from src_models.progress import Progress
 from src_models.training.augmentation import Augmenter
 from src_models.training.case import Case, DataSet
-from src_models.training.checkpoint import CURRENT
 from src_models.training.devices import Precision, open_devices
+from src_models.training.first_stage import FirstStage, check_channels, open_first_stage
 from src_models.training.folds import Fold, everything
-from src_models.training.label_targets import Targets
+from src_models.training.label_targets import Targets, click_of
 from src_models.training.loader import Batch, batches
 from src_models.training.mirroring import mirror_axes
 from src_models.training.outcome import TrainingResult, finish_training
@@ -104,6 +104,8 @@ class RunSettings:
         Between two checkpoints.
     cache : Path or None
         A folder for prepared cases that do not fit into the memory.
+    first_stage : Path or None
+        Of a cascade: the folder of the cross-validation of the configuration it builds on.
     """
 
     device: str = "auto"
@@ -113,6 +115,7 @@ class RunSettings:
     init_from: Path | None = None
     minutes: float = 10.0
     cache: Path | None = None
+    first_stage: Path | None = None
 
 
 def train(
@@ -164,41 +167,61 @@ def train(
     chosen = plan.configuration(configuration)
     given = {case.id: case for case in (cases.cases if isinstance(cases, DataSet) else cases)}
     sides = fold_of(plan, fold, given)
+    stage = _first_stage(plan, chosen, settings, (*sides[0], *sides[1]))
     network = _network(chosen, seed, settings)
     aux_unused = not plan.deep_supervision and bool(getattr(network.options, "deep_supervision", False))
-    devices = open_devices(settings.device, settings.precision, unused_parts=aux_unused)
-    identity = {
-        "fold": fold,
-        "configuration": chosen.name,
-        "cases": [list(sides[0]), list(sides[1])],
-        "patients": len({given[name].group for name in sides[0]}),
-    }
+    precision = "fp32" if network.full_precision else settings.precision
+    devices = open_devices(settings.device, precision, unused_parts=aux_unused)
     with ExitStack() as stack:
         if devices.rank == 0:
             stack.enter_context(taken(out, resume=settings.resume))
         devices.wait()
-        trainer = Trainer(plan, chosen, devices, network, seed, identity)
-        if settings.resume and (out / CURRENT).exists():
-            trainer.restore(out / CURRENT)
+        named = () if stage is None else stage.models_from(out)
+        identity = _identity(fold, chosen, sides, given, stage)
+        trainer = Trainer(plan, chosen, devices, network, seed, identity, first_stage=named)
+        if settings.resume and (note := trainer.go_on(out)):
+            yield Progress(phase="train", message=note, notes=(note,))
+        training, left_out = ([given[name] for name in side] for side in sides)
+        prepared = yield from prepare(plan, chosen, training, left_out, settings.cache, stage)
         if devices.rank == 0:
+            # only now: data that are refused leave nothing behind
             write_text(out / PLAN, plan.model_dump_json(indent=1))
             write_log(out, trainer.position.history)
-        training, left_out = ([given[name] for name in side] for side in sides)
-        prepared = yield from prepare(plan, chosen, training, left_out, settings.cache)
         about = cases.about if isinstance(cases, DataSet) else TrainingData()
         groups = {case.id: case.group for case in given.values()}
         return (yield from _to_the_end(_Run(trainer, prepared, out, settings), groups, fold, about))
 
 
+def _first_stage(
+    plan: TrainingPlan, configuration: Configuration, settings: RunSettings, cases: Sequence[str]
+) -> FirstStage | None:
+    """What a cascade builds on, checked before anything is begun."""
+    if configuration.previous is None:
+        return None
+    stage = open_first_stage(plan, configuration, settings.first_stage, cases, settings.device)
+    check_channels(configuration, stage)
+    return stage
+
+
+def _identity(
+    fold: int | Literal["all"],
+    configuration: Configuration,
+    sides: tuple[tuple[str, ...], tuple[str, ...]],
+    cases: Mapping[str, Case],
+    stage: FirstStage | None,
+) -> dict[str, Any]:
+    """What a checkpoint must agree in to go on."""
+    identity: dict[str, Any] = {
+        "fold": fold,
+        "configuration": configuration.name,
+        "cases": [list(sides[0]), list(sides[1])],
+        "patients": len({cases[name].group for name in sides[0]}),
+    }
+    return identity if stage is None else identity | {"first_stage": [one.sha256 for one in stage.folds]}
+
+
 def _network(configuration: Configuration, seed: int, settings: RunSettings) -> Network:
     """Fresh, or begun with a model."""
-    if configuration.previous is not None:
-        raise InputError(
-            "training-cascade",
-            f"{configuration.name} needs the results of {configuration.previous} as input",
-            "this version does not train it",
-            "Choose --config 3d_fullres.",
-        )
     network = fresh_network(configuration, seed)
     if settings.init_from is not None:
         from src_models.training.starting import start_from
@@ -277,7 +300,8 @@ def sampler_of(
     stream: Stream = "validation" if validation else "training"
     size, count = configuration.patch, configuration.batch
     in_turn = plan.sampling == "in_turn" and not validation
-    return Sampler(cases, size, count, seed, plan.foreground, augmenter, stream, in_turn)
+    click, clicked = click_of(plan, configuration)
+    return Sampler(cases, size, count, seed, plan.foreground, augmenter, stream, in_turn, click, clicked)
 
 
 @dataclass(eq=False)

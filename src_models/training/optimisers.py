@@ -37,6 +37,11 @@ PAPER = Optimiser(name="adadelta", rate=1.0, rho=0.95, epsilon=1e-7, weight_deca
 """Adadelta with the numbers that Keras had in the years of the paper; torch's own are rho 0.9 and epsilon 1e-6."""
 
 
+UNROLLED = PAPER.model_copy(update={"schedule": "cosine", "clip": 1.0})
+"""For the level set network: the same, with a rate that ends at 0, and gradients that cannot throw a kernel far off:
+through many steps of one kernel they grow large at times."""
+
+
 def recommended(name: str) -> Optimiser:
     """Numbers that are a good start for an optimiser, by its name in `Optimiser.name`."""
     return {

@@ -15,7 +15,7 @@ import numpy as np
 from src_models.progress import Progress
 from src_models.record import versions
 from src_models.training.checkpoint import BEST, load_checkpoint
-from src_models.training.label_targets import Targets
+from src_models.training.label_targets import Targets, click_of
 from src_models.training.mirroring import mirror_axes
 from src_models.training.plan_file import plan_hash
 from src_models.training.run_folder import WEIGHTS, write_text
@@ -84,7 +84,9 @@ def finish_training(
     if (out / BEST).exists():
         network.load_state_dict(dict(load_checkpoint(out / BEST).network))
     names = tuple(trainer.class_names())
-    judge = Validation(chosen.patch, Targets.of(plan), names, groups, chosen.preprocessing.order_logits)
+    judge = Validation(
+        chosen.patch, Targets.of(plan), names, groups, chosen.preprocessing.order_logits, *click_of(plan, chosen)
+    )
     scores = yield from judge.run(network, validation, trainer.devices.device)
     patients = by_patient(scores)
     dice = mean_dice(patients)
@@ -142,6 +144,7 @@ def make_card(
         metrics_note="Dice per unseen patient, all his voxels together." if metrics else " ".join(notes),
         versions=versions("torch", "safetensors", "lightning-fabric"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        first_stage=trainer.first_stage,
     )
 
 

@@ -53,6 +53,8 @@ class Augmentation(Frozen):
     mirror_axes: tuple[int, ...] | None = Field(
         None, description="None: all axes, but not across left and right labels."
     )
+    morphology: float = Field(0.4, ge=0, le=1, description="Of a cascade: parts of the first stage grow or shrink.")
+    dropped_components: float = Field(0.2, ge=0, le=1, description="Of a cascade: parts of the first stage vanish.")
 
 
 class Configuration(Frozen):

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from src_models.errors import FileError, InputError
 from src_models.files.gate import check_file, shown
 from src_models.files.saving import save_whole
+from src_models.refusals import problem_of
 from src_models.training.fingerprint import Fingerprint
 from src_models.training.plan import PLAN_SCHEMA, Configuration, TrainingPlan
 from src_models.training.planning import configure
@@ -55,12 +56,10 @@ def read_plan(path: Path) -> tuple[TrainingPlan, tuple[str, ...]]:
     try:
         plan = TrainingPlan.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise InputError(
             "plan-value",
             f"{shown(path.name)} is not a plan",
-            f"{shown(where)}: {first['msg'].lower()}",
+            problem_of(error).sentence,
             "Correct it, or make a new one.",
         ) from error
     check_plan(plan)
@@ -68,8 +67,27 @@ def read_plan(path: Path) -> tuple[TrainingPlan, tuple[str, ...]]:
 
 
 def plan_hash(plan: TrainingPlan) -> str:
-    """SHA-256 of a plan: checkpoints, cards and folds of one training agree in it."""
-    return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
+    """SHA-256 of a plan: checkpoints, cards and folds of one training agree in it.
+
+    What changes the first stage of a cascade counts only where the plan has one.
+    """
+    cascade = any(one.previous is not None for one in plan.configurations)
+    left_out = None if cascade else {"augmentation": {"morphology", "dropped_components"}}
+    return hashlib.sha256(plan.model_dump_json(exclude=left_out).encode()).hexdigest()
+
+
+def departure(path: Path, plan: TrainingPlan) -> str:
+    """In what a plan departs from that of a file, in words: the first number, and how many others."""
+    try:
+        before = TrainingPlan.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return ""
+    found = _differing(before.model_dump(mode="json"), plan.model_dump(mode="json"))
+    if not found:
+        return ""
+    (name, old, new), others = found[0], len(found) - 1
+    more = f", and {others} more differ{'s' if others == 1 else ''}" if others else ""
+    return f"its {name} is {_short(old)}, not {_short(new)}{more}"
 
 
 def check_plan(plan: TrainingPlan) -> None:

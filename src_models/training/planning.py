@@ -23,7 +23,7 @@ from src_models.training.folds import Fold
 from src_models.training.plan import Configuration, ConfigurationName, TrainingPlan
 from src_models.training.targets import MemoryTarget, target_named
 from src_models.training.topology import Topology, features_per_stage, map_sizes, topology
-from src_models.weights.card import Label
+from src_models.weights.card import Label, foreground_values
 
 LOWRES_SHARE = 0.25
 """A patch that covers less of the median image calls for a low resolution."""
@@ -307,7 +307,7 @@ class _Builder:
 
     def _network(self, sized: Sized, cascade: bool) -> dict[str, object]:
         stages = sized.shape.stages
-        marked = len({v for label in self.labels for v in (label.members or (label.value,))} - {0})
+        marked = len(foreground_values(self.labels))
         return {
             "name": self.memory.network,
             "in_channels": len(self.channels) + (marked if cascade else 0),

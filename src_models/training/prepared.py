@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 from src_models.errors import InputError, SaveError
 from src_models.files.gate import shown
 from src_models.geometry import Segmentation, Volume
-from src_models.preprocessing.checks import constant
+from src_models.preprocessing.checks import constant, finite
 from src_models.preprocessing.prepare import prepare as prepare_image
 from src_models.preprocessing.prepare import prepare_labels
 from src_models.progress import Progress
 from src_models.record import content_hash
 from src_models.training.case import Case
+from src_models.training.first_stage import FirstStage
 from src_models.training.label_targets import foreground_classes
 from src_models.training.plan import Configuration, TrainingPlan
 from src_models.training.sampling import PreparedCase, foreground_places
+from src_models.training.stage_labels import StageLabels
 
 SHARE_OF_MEMORY = 0.3
 """Cases that take more of the free memory than this stay on the disk."""
@@ -49,6 +51,7 @@ def prepare(
     training: Sequence[Case],
     validation: Sequence[Case],
     cache: Path | None = None,
+    first_stage: FirstStage | None = None,
 ) -> Generator[Progress, None, Prepared]:
     """Read and preprocess the cases of a fold.
 
@@ -60,11 +63,13 @@ def prepare(
         Of the fold.
     cache : Path, optional
         A folder for cases that do not fit into the memory; by default all are held there.
+    first_stage : FirstStage, optional
+        Of a cascade.
 
     Yields
     ------
     Progress
-        After each case.
+        After each case, and while a first stage predicts it.
 
     Raises
     ------
@@ -75,12 +80,13 @@ def prepare(
     cases = [*training, *validation]
     room = _free_bytes() * SHARE_OF_MEMORY if cache is not None else float("inf")
     for number, case in enumerate(cases, 1):
-        one = _prepared(plan, configuration, case)
-        room -= one.image.nbytes + one.labels.nbytes
+        one, notes = yield from _prepared(plan, configuration, case, first_stage)
+        room -= one.image.nbytes + one.labels.nbytes + (0 if one.stage is None else one.stage.labels.nbytes)
         if room < 0 and cache is not None:
             one = _on_disk(one, cache, plan, configuration)
         done.append(one)
-        yield Progress(phase="prepare", fraction=number / len(cases), message=f"Case {number} of {len(cases)} is read")
+        message = f"Case {number} of {len(cases)} is read"
+        yield Progress(phase="prepare", fraction=number / len(cases), message=message, notes=notes)
     empty = [case.id for case in done[: len(training)] if not case.places]
     if len(empty) == len(training):
         raise InputError(
@@ -93,14 +99,24 @@ def prepare(
     return Prepared(tuple(done[: len(training)]), tuple(done[len(training) :]))
 
 
-def _prepared(plan: TrainingPlan, configuration: Configuration, case: Case) -> PreparedCase:
+def _prepared(
+    plan: TrainingPlan, configuration: Configuration, case: Case, first_stage: FirstStage | None
+) -> Generator[Progress, None, tuple[PreparedCase, tuple[str, ...]]]:
     volume, segmentation = case.read()
+    array, notes = finite(volume.array, case.nan, f"The image of case {shown(case.id)}")
+    volume = replace(volume, array=array)
     _check(plan, case, volume, segmentation)
     preprocessing = configuration.preprocessing
     image = prepare_image(volume.array, volume.grid.spacing, preprocessing)
     labels: NDArray[np.integer] = prepare_labels(segmentation.labels, image, preprocessing).astype(np.int16)
     places = foreground_places(labels, foreground_classes(plan))
-    return PreparedCase(case.id, image.array, labels, places, image.way, case)
+    stage = None
+    if first_stage is not None:
+        earlier = yield from first_stage.labels(case, volume)
+        there = prepare_labels(earlier, image, preprocessing)
+        stage = StageLabels(there.astype(np.min_scalar_type(-max(first_stage.values))), first_stage.values)
+    made = PreparedCase(case.id, image.array, labels, places, image.way, case, stage)
+    return made, tuple(f"Case {shown(case.id)}: {note}" for note in notes)
 
 
 def _check(plan: TrainingPlan, case: Case, volume: Volume, segmentation: Segmentation) -> None:
@@ -122,7 +138,7 @@ def _check(plan: TrainingPlan, case: Case, volume: Volume, segmentation: Segment
 
 def _on_disk(case: PreparedCase, cache: Path, plan: TrainingPlan, configuration: Configuration) -> PreparedCase:
     """The case with its arrays mapped from files."""
-    key = _key(case, plan, configuration)
+    key, stage = _key(case, plan, configuration), case.stage
     return PreparedCase(
         case.id,
         _mapped(cache / f"{key}-image.npy", case.image),
@@ -130,6 +146,7 @@ def _on_disk(case: PreparedCase, cache: Path, plan: TrainingPlan, configuration:
         case.places,
         case.way,
         case.source,
+        None if stage is None else replace(stage, labels=_mapped(cache / f"{key}-stage.npy", stage.labels)),
     )
 
 
@@ -139,6 +156,7 @@ def _key(case: PreparedCase, plan: TrainingPlan, configuration: Configuration) -
         "labels": [label.model_dump(mode="json") for label in plan.labels],
         "image": content_hash(case.image),
         "values": content_hash(case.labels),
+        **({} if case.stage is None else {"stage": content_hash(case.stage.labels)}),
     }
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 

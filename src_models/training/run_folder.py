@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,14 +21,15 @@ from src_models.files.saving import save_whole
 from src_models.training.checkpoint import BEST, CURRENT
 
 PLAN, LOG, TABLE, LOCK, WEIGHTS = "plan.json", "log.jsonl", "log.csv", ".lock", "model.safetensors"
-SAMPLE = "sample.npz"
+SAMPLE, CACHE = "sample.npz", "cache"
 
 
 @contextmanager
 def taken(out: Path, *, resume: bool) -> Iterator[Path]:
     """The folder of a run, made where it is missing, for this process alone.
 
-    The lock belongs to the process and is gone with it, however it ends.
+    The lock belongs to the process and is gone with it, however it ends. A training that is refused before it has a
+    plan there leaves no folder that was not there before.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ def taken(out: Path, *, resume: bool) -> Iterator[Path]:
         Where another training uses it or has used it, or it cannot be written to.
     """
     name = shown_name(out)
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
+    used = (out / LOCK).exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = (out / LOCK).open("a+b")
@@ -49,19 +53,39 @@ def taken(out: Path, *, resume: bool) -> Iterator[Path]:
         raise SaveError(
             "run-folder", f"The folder {name} cannot be used", error.strerror or "", "Choose another one with --out."
         ) from error
-    with lock:
-        if not _locked(lock):
-            raise SaveError(
-                "run-busy", f"Another training is running in {name}", "", "Wait for it, or choose another --out."
-            )
-        if not resume and any((out / file).exists() for file in (CURRENT, BEST, WEIGHTS)):
-            raise SaveError(
-                "run-exists",
-                f"{name} holds a training already",
-                "",
-                "Go on with it by --resume, or choose another --out.",
-            )
-        yield out
+    try:
+        with lock:
+            _claim(out, lock, resume=resume)
+            yield out
+    except BaseException:
+        if not used and not (out / PLAN).exists():
+            _unmake(out, new)
+        raise
+
+
+def _claim(out: Path, lock: IO[bytes], *, resume: bool) -> None:
+    name = shown_name(out)
+    if not _locked(lock):
+        raise SaveError(
+            "run-busy", f"Another training is running in {name}", "", "Wait for it, or choose another --out."
+        )
+    if not resume and any((out / file).exists() for file in (CURRENT, BEST, WEIGHTS)):
+        raise SaveError(
+            "run-exists",
+            f"{name} holds a training already",
+            "",
+            "Go on with it by --resume, or choose another --out.",
+        )
+
+
+def _unmake(out: Path, made: Sequence[Path]) -> None:
+    """Take away what a run made before it began, folders the innermost first; what others have put there stays."""
+    with suppress(OSError):
+        (out / LOCK).unlink(missing_ok=True)
+        if made:
+            shutil.rmtree(out / CACHE, ignore_errors=True)
+        for folder in made:
+            folder.rmdir()
 
 
 def _locked(file: IO[bytes]) -> bool:

@@ -10,16 +10,18 @@ batch lie anywhere; the last ones are cut around a voxel of the foreground (nnU-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src_models.preprocessing.click import Click
 from src_models.preprocessing.prepare import Way
 from src_models.training.augmentation import Augmenter
 from src_models.training.case import Case
 from src_models.training.spatial import cut
+from src_models.training.stage_labels import StageLabels
 
 Stream = Literal["training", "validation", "order", "start"]
 _STREAMS: dict[Stream, int] = {"training": 1, "validation": 2, "order": 3, "start": 4}
@@ -51,6 +53,8 @@ class PreparedCase:
         Back to the image; None where the image is prepared already.
     source : Case or None
         Where the labels on the image's own grid are read from.
+    stage : StageLabels or None
+        Of a cascade: what the first stage found, on the grid of `image`.
     """
 
     id: str
@@ -59,6 +63,12 @@ class PreparedCase:
     places: Mapping[int, NDArray[np.int32]] = field(default_factory=dict)
     way: Way | None = None
     source: Case | None = None
+    stage: StageLabels | None = None
+
+    @property
+    def network_input(self) -> NDArray[np.float32]:
+        """All channels of the network: the image, and behind it those of a first stage."""
+        return self.image if self.stage is None else np.concatenate([self.image, self.stage.channels()])
 
 
 def foreground_places(labels: NDArray[np.integer], wanted: Mapping[int, Sequence[int]]) -> dict[int, NDArray[np.int32]]:
@@ -120,6 +130,11 @@ class Sampler:
         Training and validation draw different samples.
     in_turn : bool
         Every case once before any comes again, in an order of its own each time, in place of drawing with replacement.
+    click : Click or None
+        For a network that begins at one: its channel is made from the labels, anywhere deep inside in training and at
+        the innermost place in validation.
+    clicked : sequence of int
+        Label values of the structure that is clicked.
     """
 
     cases: Sequence[PreparedCase]
@@ -130,6 +145,8 @@ class Sampler:
     augmenter: Augmenter | None = None
     stream: Stream = "training"
     in_turn: bool = False
+    click: Click | None = None
+    clicked: Sequence[int] = ()
 
     def sample(self, k: int) -> Sample:
         """Sample k, the same every time."""
@@ -137,16 +154,24 @@ class Sampler:
         case = self.cases[self._case(k, rng)]
         forced = k % self.batch >= free_samples(self.batch, self.foreground)
         centre = self._foreground_voxel(case, rng) if forced else None
-        image, labels = case.image, case.labels
+        image, labels, stage = case.image, case.labels, case.stage
         if labels.ndim > len(self.patch):
             plane = int(rng.integers(labels.shape[0])) if centre is None else int(centre[0])
             image, labels = image[:, plane], labels[plane]
+            stage = None if stage is None else replace(stage, labels=stage.labels[plane])
             centre = None if centre is None else centre[1:]
         low = self._corner(labels.shape, centre, rng)
-        if self.augmenter is None:
-            return Sample(*cut(image, labels, low, self.patch), case.id)
-        changed = self.augmenter(image, labels, low, self.patch, rng)
-        return Sample(*changed, case.id)
+        if self.augmenter is not None:
+            x, y = self.augmenter(image, labels, low, self.patch, rng, stage)
+        else:
+            x, y = cut(image, labels, low, self.patch)
+            if stage is not None:
+                _, earlier = cut(image[:0], stage.labels, low, self.patch)
+                x = np.concatenate([x, stage.channels(earlier)])
+        if self.click is not None:
+            inside = np.isin(y, list(self.clicked))
+            x = self.click.marked(x, inside, rng if self.stream == "training" else None)
+        return Sample(x, y, case.id)
 
     def _case(self, k: int, rng: np.random.Generator) -> int:
         count = len(self.cases)

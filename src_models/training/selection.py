@@ -1,8 +1,9 @@
-"""What a cross-validation decides: the best configuration, and whether the largest part of a label is kept alone.
+"""What a cross-validation decides: the best configuration or pair, and whether largest parts are kept alone.
 
-nnU-Net's rules: the configuration with the highest mean Dice of unseen cases; the largest part of all foreground where
-that raises the mean and lowers no class; then class by class where that is strictly better. The result goes into the
-cards of the folds, from where prediction takes it.
+nnU-Net's rules: the configuration, or the pair of them whose probabilities are averaged, with the highest mean Dice of
+unseen cases; the largest part of all foreground where that raises the mean and lowers no class; then class by class
+where that is strictly better. The result goes into the cards of the folds, or of a pair into the file of the
+selection, from where prediction takes it.
 """
 
 from __future__ import annotations
@@ -16,39 +17,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_models.files.saving import save_whole
-from src_models.inference.parameters import PredictionParameters
 from src_models.inference.postprocess import keep_largest
-from src_models.inference.predict import predict
 from src_models.progress import Progress
 from src_models.training.case import DataSet
 from src_models.training.crossval import CrossvalResult
+from src_models.training.pairs import Names, models_of, predicted, score_candidates
 from src_models.training.plan import TrainingPlan
 from src_models.training.run_folder import WEIGHTS, write_text
-from src_models.weights import store
+from src_models.training.validation import CaseScore, by_patient, mean_dice
 from src_models.weights.pairs import card_path, card_text, read_card
+from src_models.weights.selected import SELECTION
 
-SELECTION = "selection.json"
 _RAW, _ALL = "raw", "all"
 Scores = dict[str, dict[int, list[float]]]
 """Dice of each case by variant and label value: ``raw``, ``all``, and both with the class's largest part alone."""
 
 
-def best_configuration(results: Mapping[str, CrossvalResult]) -> str:
-    """The configuration with the highest mean Dice over all unseen patients; the first of equals."""
-    return max(results, key=lambda name: mean_of(results[name]))
+def best_of(scores: Mapping[Names, Mapping[int, Sequence[CaseScore]]]) -> Names:
+    """The configuration or pair with the highest mean Dice over all unseen patients; the first of equals.
+
+    Single configurations come first, so a pair must be better than both of its halves.
+    """
+    return max(scores, key=lambda names: mean_dice_of(scores[names]))
 
 
-def mean_of(result: CrossvalResult) -> float:
-    """Mean Dice over all folds that were trained."""
-    rows = [row for row in result.rows if row.name == "mean"]
-    together = [row for row in rows if row.fold == "all"]
-    return (together or rows)[0].dice
+def mean_dice_of(folds: Mapping[int, Sequence[CaseScore]]) -> float:
+    """Mean over all patients of all folds, and over classes."""
+    patients = by_patient([score for scores in folds.values() for score in scores])
+    return float(np.mean(list(mean_dice(patients).values())))
+
+
+def select_configuration(
+    plan: TrainingPlan, data: DataSet, results: Mapping[str, CrossvalResult], out: Path, *, device: str = "auto"
+) -> Generator[Progress, None, Names]:
+    """Decide which configuration or pair of them is the best, and which largest parts are kept then.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        Of the cross-validations.
+    data : DataSet
+        All cases.
+    results : mapping of str to CrossvalResult
+        By configuration, each in its folder of this name in `out`.
+    out : Path
+        Gets ``selection.json``, from where a prediction with this folder takes the models.
+    device : str
+        For the predictions.
+
+    Returns
+    -------
+    tuple of str
+        One configuration, or two.
+    """
+    scores = yield from score_candidates(plan, data, results, device=device)
+    best = best_of(scores)
+    kept = yield from select_postprocessing(plan, data, {name: results[name] for name in best}, device=device)
+    dice = {" + ".join(names): mean_dice_of(folds) for names, folds in scores.items()}
+    told = {"configurations": best, "keep_largest": kept, "dice": dice}
+    write_text(out / SELECTION, json.dumps(told, indent=1) + "\n")
+    return best
 
 
 def select_postprocessing(
-    plan: TrainingPlan, data: DataSet, result: CrossvalResult, *, device: str = "auto"
+    plan: TrainingPlan, data: DataSet, results: Mapping[str, CrossvalResult], *, device: str = "auto"
 ) -> Generator[Progress, None, tuple[tuple[int, ...], ...]]:
-    """Decide which largest parts are kept, and write it into the cards of all folds.
+    """Decide which largest parts are kept; of one configuration it is written into the cards of its folds.
 
     Parameters
     ----------
@@ -56,8 +90,8 @@ def select_postprocessing(
         Of the cross-validation.
     data : DataSet
         All cases.
-    result : CrossvalResult
-        Its folds.
+    results : mapping of str to CrossvalResult
+        One by the name of its configuration, or two whose probabilities are averaged.
     device : str
         For the predictions.
 
@@ -69,25 +103,20 @@ def select_postprocessing(
     """
     values = [label.value for label in plan.labels if label.value != 0]
     scores: Scores = {}
-    parameters = PredictionParameters(device=device, precision="fp32", post="none")
-    names = [(fold, score.case) for fold, cases in sorted(result.folds.items()) for score in cases]
-    models = {fold: store.load(result.out / f"fold_{fold}" / WEIGHTS) for fold in result.folds}
+    folds = next(iter(results.values())).folds
+    names = [(fold, score.case) for fold, cases in sorted(folds.items()) for score in cases]
+    models = [models_of(plan, name, result) for name, result in results.items()]
     for number, (fold, name) in enumerate(names, 1):
-        volume, segmentation = data.case(name).read()
-        unit = "mm" if volume.grid.spacing_known else "px"
-        work = predict(models[fold], volume.array, volume.grid.spacing, parameters, unit=unit)
-        while True:
-            try:
-                next(work)
-            except StopIteration as end:
-                labels = end.value.labels
-                break
-        add_variants(scores, labels, segmentation.labels, values)
+        case = data.case(name)
+        made = yield from predicted(case, [one.model(fold, name) for one in models], device)
+        add_variants(scores, made.labels, case.read()[1].labels, values)
         yield Progress(phase="select", fraction=number / len(names), message=f"Case {number} of {len(names)}: {name}")
     kept = decide(scores, values)
-    for fold in result.folds:
-        _into_card(result.out / f"fold_{fold}" / WEIGHTS, kept)
-    write_text(result.out / SELECTION, json.dumps({"keep_largest": kept, "dice": _means(scores)}, indent=1) + "\n")
+    if len(results) == 1:
+        (result,) = results.values()
+        for fold in folds:
+            _into_card(result.out / f"fold_{fold}" / WEIGHTS, kept)
+        write_text(result.out / SELECTION, json.dumps({"keep_largest": kept, "dice": _means(scores)}, indent=1) + "\n")
     return kept
 
 

@@ -124,8 +124,10 @@ def _sampled(
     where = torch.from_numpy(grid)[None]
     channels = image.shape[0]
     values = [int(v) for v in np.unique(labels) if v != OUTSIDE]
+    if not channels and not values:
+        return np.empty((0, *grid.shape[:-1]), np.float32), np.full(grid.shape[:-1], OUTSIDE, np.int16)
     if len(values) > MOST_LABELS:
-        x = grid_sample(torch.from_numpy(image)[None], where, align_corners=True)
+        x = grid_sample(torch.from_numpy(image)[None], where, align_corners=True) if channels else torch.empty(1, 0)
         shifted = torch.from_numpy((labels - OUTSIDE).astype(np.float32))[None, None]
         nearest = grid_sample(shifted, where, mode="nearest", align_corners=True)
         return x[0].numpy(), (nearest[0, 0].numpy() + OUTSIDE).astype(np.int16)

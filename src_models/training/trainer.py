@@ -15,14 +15,24 @@ from src_models.errors import FileError, InputError
 from src_models.networks.network import NetOutput, Network
 from src_models.networks.zoo import from_config
 from src_models.record import versions
-from src_models.training.checkpoint import BEST, CURRENT, Checkpoint, load_checkpoint, save_checkpoint
+from src_models.training.checkpoint import (
+    BEST,
+    CURRENT,
+    PREVIOUS,
+    Checkpoint,
+    also_named,
+    load_checkpoint,
+    save_checkpoint,
+)
 from src_models.training.devices import Devices
 from src_models.training.loader import Batch
 from src_models.training.losses import SegmentationLoss, deep_supervision_weights, supervised_loss
 from src_models.training.optimisers import build_optimiser, learning_rate, set_rate
 from src_models.training.plan import Configuration, TrainingPlan
-from src_models.training.plan_file import plan_hash
+from src_models.training.plan_file import departure, plan_hash
+from src_models.training.run_folder import PLAN
 from src_models.training.sampling import random_stream
+from src_models.weights.card import StageModel
 
 
 def fresh_network(configuration: Configuration, seed: int) -> Network:
@@ -77,7 +87,9 @@ class Trainer:
     seed : int
         Of everything random.
     identity : mapping
-        What a checkpoint must agree in: fold, configuration, cases.
+        What a checkpoint must agree in: fold, configuration, cases; of a cascade also its first stage.
+    first_stage : tuple of StageModel
+        Of a cascade, for the card.
     """
 
     plan: TrainingPlan
@@ -87,6 +99,7 @@ class Trainer:
     seed: int
     identity: Mapping[str, Any]
     position: Position = field(default_factory=Position)
+    first_stage: tuple[StageModel, ...] = ()
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -191,6 +204,7 @@ class Trainer:
             row |= {"dice": mean, "ema": place.ema}
             names = self.class_names()
             row |= {f"dice_{name}": value for name, value in zip(names, dice, strict=True)}
+        row |= {name: round(value, 6) for name, value in self.network.watched().items()}
         place.history.append(row | {"seconds": round(seconds, 3)})
         place.loss_sum, place.loss_count = 0.0, 0
         return place.history[-1]
@@ -226,6 +240,35 @@ class Trainer:
             "versions": versions("torch", "safetensors", "lightning-fabric"),
         }
 
+    def go_on(self, out: Path) -> str:
+        """Go on from the checkpoint of a folder, or from the one before it where it is damaged or gone.
+
+        Returns
+        -------
+        str
+            What had to be done for it, as a sentence; empty where the training just goes on or begins.
+
+        Raises
+        ------
+        FileError
+            Where they belong to another training, or both are damaged.
+        """
+        current, previous = out / CURRENT, out / PREVIOUS
+        try:
+            if current.exists() or not previous.exists():
+                if current.exists():
+                    self.restore(current)
+                return ""
+        except FileError as error:
+            if error.code != "checkpoint-broken" or not previous.exists():
+                raise
+        self.restore(previous)
+        if self.devices.rank == 0:
+            # the next one that is written makes this one the previous: it must not be the damaged one
+            also_named(previous, current)
+        step = self.position.step
+        return f"{CURRENT} is damaged or gone: the training goes on from the one before it, after step {step}."
+
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint.
 
@@ -235,18 +278,20 @@ class Trainer:
             Where it belongs to another plan, fold, seed or network.
         """
         found = load_checkpoint(path)
+        sides = "fold, cases or first stage" if self.first_stage else "fold or cases"
         same: dict[str, Callable[[], bool]] = {
             "plan": lambda: found.state["plan_hash"] == plan_hash(self.plan),
             "seed": lambda: found.state["seed"] == self.seed,
-            "fold or cases": lambda: found.state["identity"] == dict(self.identity),
+            sides: lambda: found.state["identity"] == dict(self.identity),
             "network": lambda: _shapes(found.network) == _shapes(self.network.state_dict()),
         }
         for what, holds in same.items():
             if not holds():
+                departs = departure(path.parent / PLAN, self.plan) if what == "plan" else ""
                 raise FileError(
                     "checkpoint-other",
                     f"The training in {path.parent.name} has another {what}",
-                    "it cannot go on with this one",
+                    departs or "it cannot go on with this one",
                     "Give the same plan, fold and seed, or choose another --out.",
                 )
         self.network.load_state_dict(dict(found.network))

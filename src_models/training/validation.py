@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from src_models.inference.whole_image import predict_logits
 from src_models.networks.network import Network
+from src_models.preprocessing.click import Click
 from src_models.preprocessing.prepare import logits_back, restore
 from src_models.progress import Progress
 from src_models.training.label_targets import Targets
@@ -83,6 +84,8 @@ class Validation:
         Case to patient.
     order_logits : int
         Of the interpolation on the way back.
+    click, clicked
+        See `Sampler`; every image is clicked at its innermost place, and seen as a whole.
     """
 
     patch: tuple[int, ...]
@@ -90,10 +93,18 @@ class Validation:
     names: tuple[str, ...]
     groups: Mapping[str, str]
     order_logits: int = 1
+    click: Click | None = None
+    clicked: Sequence[int] = ()
 
     def score(self, network: Network, case: PreparedCase, device: torch.device) -> CaseScore:
         """The score of one case, on the grid of its image."""
-        logits: Any = predict_logits(network, case.image, self.patch, device)
+        image, patch = case.network_input, self.patch
+        if self.click is not None:
+            image = self.click.marked(image, np.isin(case.labels, list(self.clicked)))
+            patch = image.shape[-len(patch) :]
+        elif network.replicates:
+            patch = tuple(min(n, p) for n, p in zip(image.shape[-len(patch) :], patch, strict=True))
+        logits: Any = predict_logits(network, image, patch, device)
         labels: NDArray[np.integer] = case.labels
         head = self.targets.head
         if case.way is None or case.source is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from src_models.preprocessing.click import Click
 from src_models.preprocessing.parameters import Preprocessing
 from src_models.record import RESEARCH_USE
 
@@ -28,6 +30,22 @@ class Label(BaseModel):
     members: tuple[int, ...] = ()
 
 
+class StageModel(BaseModel):
+    """A model of the first stage of a cascade, named by the hash of its weights.
+
+    `way` leads from the folder of the second stage to the file; where it is not there any more, the file is looked for
+    among the models of the user.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    version: str = "1"
+    fold: str = ""
+    sha256: str
+    way: str = ""
+
+
 class TrainingData(BaseModel):
     """What a model was trained on."""
 
@@ -45,7 +63,8 @@ class ModelCard(BaseModel):
     """Card of a model; stored as JSON beside its safetensors file, same stem.
 
     `network` is `Network.config`. `patch` is the window in voxels of the resampled image, `stride` the network's.
-    `metrics` holds the figures of unseen patients: one row per fold or set.
+    `metrics` holds the figures of unseen patients: one row per fold or set. The second stage of a cascade has a
+    `first_stage`: the mean of its models is what further input channels, one per foreground value, are made of.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +78,11 @@ class ModelCard(BaseModel):
     modality: str = ""
     network: dict[str, Any]
     ndim: Literal[2, 3]
+    orientation: Literal["presented", "stored", "RAS"] = Field(
+        "presented",
+        description="How the network sees a volume. presented: axes grow towards Inferior, Posterior and Left; stored: "
+        "as in its file, slowest axis first; RAS: towards Superior, Anterior and Right.",
+    )
     preprocessing: Preprocessing
     patch: tuple[int, ...]
     labels: tuple[Label, ...]
@@ -76,9 +100,28 @@ class ModelCard(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
     created: str = ""
     parents: tuple[str, ...] = ()
+    first_stage: tuple[StageModel, ...] = ()
     sha256: str = ""
     size_bytes: int = 0
+
+    @property
+    def click(self) -> Click | None:
+        """How the model takes a click: its network has one channel more than `preprocessing`. None for most models."""
+        return Click.of(self.network)
 
     def for_unit(self, unit: str) -> ModelCard:
         """The card for images whose spacing is in ``"mm"`` or ``"px"``; see `Preprocessing.for_unit`."""
         return self.model_copy(update={"preprocessing": self.preprocessing.for_unit(unit)})
+
+    @property
+    def stage_values(self) -> tuple[int, ...]:
+        """Label values that have an input channel of their own behind those of the image; empty without a cascade."""
+        return foreground_values(self.labels) if self.first_stage else ()
+
+
+def foreground_values(labels: Iterable[Label]) -> tuple[int, ...]:
+    """Every value but the background that labels, or the members of regions, are made of; ascending.
+
+    The order of the channels that a cascade has for its first stage, which is nnU-Net's.
+    """
+    return tuple(sorted({value for label in labels for value in (label.members or (label.value,))} - {0}))

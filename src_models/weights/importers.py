@@ -5,9 +5,7 @@ No program that comes with a model is run, and no object is built but tensors an
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
@@ -22,21 +20,19 @@ from src_models.progress import Progress
 from src_models.record import versions
 from src_models.weights.archives import unpack
 from src_models.weights.bundle import METADATA, OUR_CARD, card_from_metadata, weights_of_bundle
-from src_models.weights.card import Label, ModelCard, TrainingData
+from src_models.weights.card import Label, ModelCard
+from src_models.weights.cascade import first_stage_paths, named_stages, without_ways
 from src_models.weights.checkpoints import SUFFIXES, read_checkpoint, state_in
 from src_models.weights.listing import Entry, entry_of, models_folder
-from src_models.weights.nnunet_plans import model_from, read_json
-from src_models.weights.pairs import WEIGHTS_SUFFIX, parse_card, stem_of
+from src_models.weights.nnunet_folder import nnunet_models, second_stage
+from src_models.weights.nnunet_plans import read_json
+from src_models.weights.pairs import WEIGHTS_SUFFIX, parse_card, plain_name, read_card, read_weights, stem_of
 from src_models.weights.store import in_folder, load_pair, network_with, serialise, tensors_in, write_pair
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from src_models.networks.network import Network
-
-_DROPPED = ("all_modules", "decoder.encoder.")
-"""Parts of keys under which nnU-Net's networks hold tensors a second time."""
-_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 
 
 @dataclass(frozen=True)
@@ -107,10 +103,10 @@ def import_model(
 
 
 def _import_folder(path: Path, place: Path, options: ImportOptions) -> Generator[Progress, None, tuple[Entry, ...]]:
-    nnunet = _folder_with("plans.json", path)
+    nnunet = folder_with("plans.json", path)
     if nnunet is not None:
         return (yield from import_nnunet(nnunet, place, options))
-    bundle = _folder_with(METADATA, path)
+    bundle = folder_with(METADATA, path)
     if bundle is not None:
         return (yield from _import_bundle(bundle, place, options))
     ours: tuple[Path, ...] = ()
@@ -130,50 +126,9 @@ def _import_folder(path: Path, place: Path, options: ImportOptions) -> Generator
 
 
 def import_nnunet(folder: Path, place: Path, options: ImportOptions) -> Generator[Progress, None, tuple[Entry, ...]]:
-    """Every fold of an nnU-Net folder; all are read and checked before the first is written."""
-    plans, dataset = read_json(folder / "plans.json"), read_json(folder / "dataset.json")
-    plan_hash = hashlib.sha256((folder / "plans.json").read_bytes()).hexdigest()
-    made: list[tuple[bytes, ModelCard]] = []
-    folds = _folds(folder, options.folds)
-    for number, (fold, checkpoint) in enumerate(folds):
-        yield Progress(phase="import", fraction=number / len(folds), message=f"reading {fold}")
-        name = f"{shown(fold)}/{shown_name(checkpoint)}"
-        content = read_checkpoint(checkpoint)
-        state = {
-            key: value for key, value in state_in(content, name).items() if not any(part in key for part in _DROPPED)
-        }
-        arguments = content.get("init_args") if isinstance(content, dict) else None
-        configuration = str((arguments or {}).get("configuration") or folder.name.rpartition("__")[2])
-        model = model_from(plans, dataset, configuration)
-        network = network_with(model.network, state, name)
-        fold_name = fold.removeprefix("fold_")
-        suffix = f"-fold{fold_name}" if fold_name.isdecimal() else ""
-        base = options.name or _plain_name(f"{network.name}-{model.data_name}-{configuration}")
-        axes = content.get("inference_allowed_mirroring_axes")
-        card = ModelCard(
-            name=base + suffix,
-            task=f"segmentation of {', '.join(label.name for label in model.labels if label.name != 'background')}",
-            modality=model.modality,
-            network=network.config,
-            ndim=network.ndim,
-            preprocessing=model.preprocessing,
-            patch=model.patch,
-            labels=model.labels,
-            head=model.head,
-            mirror_axes=tuple(int(axis) for axis in axes) if isinstance(axes, list | tuple) else (),
-            training_data=TrainingData(name=model.data_name, cases=_count(dataset.get("numTraining"))),
-            weights_licence=options.licence,
-            fold=fold_name,
-            budget=f"{content.get('current_epoch', '?')} epochs, {shown(str(content.get('trainer_name', 'nnU-Net')))}",
-            plan_hash=plan_hash,
-            metrics=_scores(folder / fold),
-            metrics_note="as nnU-Net reports them",
-            versions=versions("torch"),
-            created=_today(),
-            changelog=f"imported from {shown_name(checkpoint)} of nnU-Net",
-        )
-        made.append((serialise(network.state_dict()), card))
-    return _installed(made, place, options)
+    """Every fold of an nnU-Net folder, of a cascade with its first stage; all are read before the first is written."""
+    work = nnunet_models(folder, name=options.name, licence=options.licence, folds=options.folds)
+    return _installed((yield from work), place, options)
 
 
 def _import_bundle(bundle: Path, place: Path, options: ImportOptions) -> Generator[Progress, None, tuple[Entry, ...]]:
@@ -198,25 +153,35 @@ def _import_file(path: Path, place: Path, options: ImportOptions) -> Generator[P
     if entry is not None and entry.card is not None and not options.net:
         return (yield from _import_ours([path], place, options))
     yield Progress(phase="import", message=f"reading {shown_name(path)}")
-    fields = {"name": _plain_name(path.name.partition(".")[0])} | dict(options.card or {})
+    fields = {"name": plain_name(path.name.partition(".")[0])} | dict(options.card or {})
     return _installed([_named_network(_tensors(path), path, options, fields)], place, options)
 
 
 def _import_ours(
     paths: Sequence[Path], place: Path, options: ImportOptions
 ) -> Generator[Progress, None, tuple[Entry, ...]]:
-    """Models of this program, checked and under the names on their cards; all are read before one is written."""
-    made = []
+    """Models of this program, checked and under the names on their cards; all are read before one is written.
+
+    The first stage of a cascade comes with it, unless it is there.
+    """
+    made: list[tuple[bytes, ModelCard]] = []
+    stages: dict[str, Path] = {}
     for number, path in enumerate(paths):
         yield Progress(phase="import", fraction=number / len(paths), message=f"checking {shown_name(path)}")
         model = load_pair(path)
         card = model.card
+        stages |= {read_card(one).sha256: one for one in first_stage_paths(path, card, place)}
         fold = f"-fold{card.fold}" if len(paths) > 1 and card.fold.isdecimal() else ""
         changes = {
             "weights_licence": options.licence or card.weights_licence,
             "name": options.name + fold if options.name else card.name,
+            "first_stage": without_ways(card.first_stage),
         }
         made.append((serialise(model.network.state_dict()), card.model_copy(update=changes)))
+    there = {card.sha256 for _, card in made}
+    missing = [one for sha256, one in stages.items() if sha256 not in there and one.parent != place]
+    base = f"{options.name}-first-stage" if options.name else ""
+    made += [(read_weights(path, card), card) for path, card in named_stages(missing, base)]
     return _installed(made, place, options)
 
 
@@ -325,8 +290,10 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     )
 
 
-def _folder_with(name: str, top: Path) -> Path | None:
+def folder_with(name: str, top: Path) -> Path | None:
     """The folder that holds a file, at the top or up to three folders below where it is the only one.
+
+    Of two folders of nnU-Net, the second stage of a cascade and its first, it is the second.
 
     Raises
     ------
@@ -335,7 +302,11 @@ def _folder_with(name: str, top: Path) -> Path | None:
     """
     for depth in range(4):
         found = sorted(path for path in top.glob("*/" * depth + name) if path.is_file())
+        folders = [path.parents[len(Path(name).parts) - 1] for path in found]
         if len(found) > 1:
+            second = second_stage(folders)
+            if second is not None:
+                return second
             raise InputError(
                 "import-several",
                 f"{shown_name(top)} holds {len(found)} models",
@@ -343,53 +314,13 @@ def _folder_with(name: str, top: Path) -> Path | None:
                 "Choose the folder of one configuration.",
             )
         if found:
-            return found[0].parents[len(Path(name).parts) - 1]
+            return folders[0]
     return None
-
-
-def _folds(folder: Path, wanted: Sequence[str]) -> list[tuple[str, Path]]:
-    """Fold folders with their checkpoints; the final one where there is one."""
-    found = []
-    for path in sorted(folder.glob("fold_*")):
-        if wanted and path.name.removeprefix("fold_") not in wanted:
-            continue
-        checkpoint = next((path / name for name in _CHECKPOINTS if (path / name).is_file()), None)
-        if checkpoint is not None:
-            found.append((path.name, checkpoint))
-    missing = [fold for fold in wanted if f"fold_{fold}" not in [name for name, _ in found]]
-    if not found or missing:
-        raise FileError(
-            "nnunet-folds",
-            f"{shown_name(folder)} holds no checkpoint of fold {missing[0]}" if missing else "There is no checkpoint",
-            "" if missing else f"{shown_name(folder)} has no fold_*/checkpoint_final.pth",
-            "Choose the folder of a trained configuration.",
-        )
-    return found
-
-
-def _scores(fold: Path) -> tuple[dict[str, Any], ...]:
-    file = fold / "validation" / "summary.json"
-    if not file.is_file():
-        return ()
-    try:
-        mean = float(read_json(file)["foreground_mean"]["Dice"])
-    except (FileError, KeyError, TypeError, ValueError):
-        return ()
-    return ({"fold": fold.name.removeprefix("fold_"), "dice": mean},)
 
 
 def _unnamed_labels(outputs: int) -> list[dict[str, Any]]:
     names = ["background", *(f"label {k}" for k in range(1, outputs))]
     return [Label(name=name, value=k, channel=k).model_dump() for k, name in enumerate(names)]
-
-
-def _plain_name(text: str) -> str:
-    plain = re.sub(r"[^A-Za-z0-9._+-]+", "_", text).strip("._-").lower()
-    return plain[:100] or "model"
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _today() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from src_models.errors import FileError
+from src_models.refusals import problem_of
 from src_models.weights.card import ModelCard
 
 MANIFEST = Path(__file__).with_name("manifest.json")
@@ -76,8 +77,7 @@ def read_manifest(path: Path = MANIFEST) -> Manifest:
     except (OSError, ValueError, RecursionError) as error:
         why = ""
         if isinstance(error, ValidationError):
-            first = error.errors(include_url=False, include_input=False)[0]
-            why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+            why = problem_of(error).sentence
         raise FileError(
             "manifest", f"{path.name} is not a list of models", why, "Install napari-lsnet again."
         ) from error

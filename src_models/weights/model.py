@@ -18,7 +18,10 @@ class Model:
         With its weights, in evaluation mode, on the CPU.
     card : ModelCard
         What it is.
+    first_stage : tuple of Model
+        Of a cascade: the models whose mean is the first stage.
     """
 
     network: Network
     card: ModelCard
+    first_stage: tuple[Model, ...] = ()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from src_models.errors import FileError
 from src_models.files.gate import shown, shown_name
 from src_models.preprocessing.parameters import Channel, ChannelStatistics, Normalisation, Preprocessing
-from src_models.weights.card import Label
+from src_models.weights.card import Label, foreground_values
 
 LARGEST_JSON = 64 * 2**20
 _CLASSES = {
@@ -32,6 +32,16 @@ _NORMALISATIONS: dict[str, Normalisation] = {
     "RGBTo01Normalization": "rgb_to_0_1",
 }
 
+_READERS: dict[str, tuple[Literal["stored", "RAS"], Literal["mm", "px"]]] = {
+    "SimpleITKIO": ("stored", "mm"),
+    "NibabelIO": ("stored", "mm"),
+    "Tiff3DIO": ("stored", "mm"),
+    "NibabelIOWithReorient": ("RAS", "mm"),
+    "SimpleITKIOWithReorient": ("RAS", "mm"),
+    "NaturalImage2DIO": ("stored", "px"),
+}
+_PICTURES = (".png", ".bmp", ".tif")
+
 
 @dataclass(frozen=True)
 class NNUNetModel:
@@ -45,18 +55,22 @@ class NNUNetModel:
         Such as "3d_fullres".
     network : dict
         As `Network.config`.
-    preprocessing, patch, labels, head, modality
+    orientation, preprocessing, patch, labels, head, modality
         As on a `ModelCard`.
+    previous : str
+        The configuration whose labels are further inputs, of the second stage of a cascade; else "".
     """
 
     data_name: str
     configuration: str
     network: dict[str, Any]
+    orientation: Literal["stored", "RAS"]
     preprocessing: Preprocessing
     patch: tuple[int, ...]
     labels: tuple[Label, ...]
     head: Literal["softmax", "sigmoid"]
     modality: str
+    previous: str = ""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -101,10 +115,12 @@ def model_from(plans: Mapping[str, Any], dataset: Mapping[str, Any], configurati
         channels = _channels(plans, dataset, chosen)
         labels, head = labels_from(dataset)
         patch = tuple(int(n) for n in chosen["patch_size"])
+        previous = str(chosen.get("previous_stage") or "")
         name, options = _architecture(chosen, len(patch))
+        orientation, unit = seen_by_reader(plans, dataset)
         network = {
             "name": name,
-            "in_channels": len(channels),
+            "in_channels": len(channels) + (len(foreground_values(labels)) if previous else 0),
             "num_classes": len(labels),
             "ndim": len(patch),
             "options": options | {"head": head},
@@ -113,11 +129,13 @@ def model_from(plans: Mapping[str, Any], dataset: Mapping[str, Any], configurati
             data_name=re.sub(r"^(Dataset|Task)\d+_", "", str(plans["dataset_name"])),
             configuration=configuration,
             network=network,
-            preprocessing=_preprocessing(plans, chosen, channels),
+            orientation=orientation,
+            preprocessing=_preprocessing(plans, chosen, channels).model_copy(update={"unit": unit}),
             patch=patch,
             labels=labels,
             head=head,
             modality=", ".join(channel.name for channel in channels),
+            previous=previous,
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         why = f"{type(error).__name__}: {shown(str(error).splitlines()[0] if str(error) else '')}"
@@ -142,6 +160,36 @@ def labels_from(dataset: Mapping[str, Any]) -> tuple[tuple[Label, ...], Literal[
     return tuple(regions), "sigmoid"
 
 
+def seen_by_reader(
+    plans: Mapping[str, Any], dataset: Mapping[str, Any]
+) -> tuple[Literal["stored", "RAS"], Literal["mm", "px"]]:
+    """How nnU-Net's reader of these images turns them, and whether it knows the size of a voxel.
+
+    The plans name the reader that was used. Where they are older than such names, it is the one that nnU-Net
+    takes: that of the data set, else the first that reads files with this ending.
+    """
+    named = str(plans.get("image_reader_writer") or dataset.get("overwrite_image_reader_writer") or "None")
+    if named == "None":
+        ending = str(dataset.get("file_ending", ".nii.gz")).lower()
+        named = "NaturalImage2DIO" if ending in _PICTURES else "SimpleITKIO"
+    if named not in _READERS:
+        raise FileError(
+            "nnunet-reader",
+            f"The reader {shown(named)} of this nnU-Net is not known here",
+            "so it is not known how its images were turned",
+            "",
+        )
+    return _READERS[named]
+
+
+def previous_stage(plans: Mapping[str, Any], name: str) -> str:
+    """The configuration that one builds on; "" where it does not, or is not there."""
+    try:
+        return str(_configuration(plans, name).get("previous_stage") or "")
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return ""
+
+
 def _configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
     """One configuration with what it inherits."""
     every = plans["configurations"]
@@ -154,13 +202,6 @@ def _configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
         seen.append(wanted)
         merged = dict(every[wanted]) | merged
         wanted = every[wanted].get("inherits_from")
-    if merged.get("previous_stage"):
-        raise FileError(
-            "nnunet-cascade",
-            f"The configuration {shown(name)} is the second stage of a cascade",
-            "it needs the result of another network as input",
-            "Import 3d_fullres or 2d.",
-        )
     return merged
 
 

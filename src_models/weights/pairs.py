@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from src_models.errors import FileError, InputError
 from src_models.files.gate import shown, shown_name
 from src_models.progress import Progress
+from src_models.refusals import problem_of
 from src_models.weights.card import CARD_SCHEMA, ModelCard
 
 WEIGHTS_SUFFIX = ".safetensors"
@@ -39,6 +40,12 @@ def stem_of(card: ModelCard) -> str:
             "Choose another name.",
         )
     return f"{card.name}@{card.version}"
+
+
+def plain_name(text: str) -> str:
+    """A name for a model out of any text: lower case, with nothing that a file name could not hold."""
+    plain = re.sub(r"[^A-Za-z0-9._+-]+", "_", text).strip("._-").lower()
+    return plain[:100] or "model"
 
 
 def weights_path(path: Path) -> Path:
@@ -116,8 +123,7 @@ def parse_card(content: object, name: str) -> ModelCard:
     except (ValidationError, RecursionError) as error:
         why = "its content is nested too deeply"
         if isinstance(error, ValidationError):
-            first = error.errors(include_url=False, include_input=False)[0]
-            why = f"{shown('.'.join(str(part) for part in first['loc']))}: {shown(first['msg'])}"
+            why = problem_of(error).sentence
         raise _no_card(name, why) from error
 
 

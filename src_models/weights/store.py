@@ -14,6 +14,7 @@ from src_models.files.gate import shown, shown_name
 from src_models.files.saving import save_together
 from src_models.progress import Progress
 from src_models.weights.card import ModelCard
+from src_models.weights.cascade import with_first_stages
 from src_models.weights.listing import SHIPPED, Entry, available, entry_of, find, models_folder
 from src_models.weights.manifest import Manifest
 from src_models.weights.pairs import (
@@ -28,6 +29,7 @@ from src_models.weights.pairs import (
     stem_of,
     weights_path,
 )
+from src_models.weights.selected import Selected, read_selected
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,12 +116,13 @@ def load(
     Returns
     -------
     Model
-        In evaluation mode, on the CPU.
+        In evaluation mode, on the CPU; that of a cascade with its first stage.
 
     Raises
     ------
     FileError
-        Where files are missing, cut short, of another hash or another network, or the card is not understood.
+        Where files are missing, cut short, of another hash or another network, or the card is not understood; for a
+        cascade also where its first stage is not found.
     InputError
         Where there is no such name, or several models are meant.
     """
@@ -131,7 +134,7 @@ def load(
             "",
             f"Choose one: {', '.join(shown(path.name[: -len(WEIGHTS_SUFFIX)]) for path in paths[:8])}.",
         )
-    return load_pair(paths[0])
+    return with_first_stages([load_pair(paths[0])], paths, load_pair, folder, shipped)[0]
 
 
 def load_folds(
@@ -143,24 +146,46 @@ def load_folds(
 ) -> tuple[Model, ...]:
     """Load every model that a name, file or folder means, for an ensemble; see `load`.
 
+    The folder of a selection means the folds of the configuration that was selected, or of both.
+
     Raises
     ------
     InputError
         Also where they differ in labels, head, channels or dimensions, so that their results cannot be averaged.
     """
-    models = tuple(load_pair(path) for path in locate(name_or_path, folder, manifest=manifest, shipped=shipped))
+    selected = read_selected(Path(name_or_path)) if Path(name_or_path).is_dir() else None
+    if selected is not None:
+        return _selected_models(selected, Path(name_or_path), folder, shipped)
+    paths = locate(name_or_path, folder, manifest=manifest, shipped=shipped)
+    models = with_first_stages([load_pair(path) for path in paths], paths, load_pair, folder, shipped)
     first = models[0].card
     for model in models[1:]:
         card = model.card
         kept = ("labels", "head", "ndim", "preprocessing")
-        if any(getattr(card, field) != getattr(first, field) for field in kept):
+        stages = [{stage.sha256 for stage in one.first_stage} for one in (card, first)]
+        if any(getattr(card, field) != getattr(first, field) for field in kept) or stages[0] != stages[1]:
             raise InputError(
                 "weights-folds",
                 f"{shown(card.name)} and {shown(first.name)} are no folds of one model",
-                "their labels or inputs differ",
+                "their labels, inputs or first stages differ",
                 "Choose one of them.",
             )
     return models
+
+
+def _selected_models(
+    selected: Selected, place: Path, folder: str | os.PathLike[str] | None, shipped: Path
+) -> tuple[Model, ...]:
+    """The folds of one configuration as their cards say; those of a pair keep the largest parts of the pair."""
+    groups = [load_folds(place / name, folder, shipped=shipped) for name in selected.configurations]
+    if len(groups) == 1:
+        return groups[0]
+    kept = {"keep_largest": [list(one) for one in selected.keep_largest]}
+    return tuple(
+        replace(model, card=model.card.model_copy(update={"inference": {**model.card.inference, **kept}}))
+        for group in groups
+        for model in group
+    )
 
 
 def locate(
@@ -196,7 +221,7 @@ def locate(
 
 
 def load_pair(path: Path) -> Model:
-    """The model in one pair of files; see `load`."""
+    """The model in one pair of files, that of a cascade without its first stage; see `load`."""
     from src_models.weights.model import Model
 
     card = read_card(path)

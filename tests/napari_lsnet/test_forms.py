@@ -285,8 +285,8 @@ def test_load_and_save(form: ParameterForm, tmp_path: Path) -> None:
         ("= 3", "p.toml was not read: it is not a TOML file"),
         ("[Other]\na = 1", "p.toml was not read: it holds no LevelSetParameters"),
         ("LevelSetParameters = 4", "p.toml was not read: it holds no LevelSetParameters"),
-        ("[LevelSetParameters]\ncurvature = -1", "p.toml was not read: curvature: Input should be greater"),
-        ("[LevelSetParameters]\nspeeed = 'edge'", "p.toml was not read: speeed: Extra inputs"),
+        ("[LevelSetParameters]\ncurvature = -1", "p.toml was not read: curvature must be 0 or more, not -1"),
+        ("[LevelSetParameters]\nspeeed = 'edge'", "p.toml was not read: speeed is not known here"),
     ],
 )
 def test_a_file_that_does_not_fit_changes_nothing(

@@ -459,3 +459,29 @@ def test_the_tables_are_written_once(panel, qtbot, tmp_path):
     qtbot.waitUntil(lambda: not panel.exporting.is_busy, timeout=20_000)
     assert "kernels.csv" in panel.controls.status.text()
     assert panel.controls.status.property("warning")
+
+
+def test_a_model_of_images_as_they_lie_in_files_is_shown_them_so(models, panel, qtbot):
+    """Axes exchanged and turned round on the way in, and the map turned back onto the voxels."""
+    from scipy.ndimage import correlate
+
+    from napari_lsnet.layers import layer_arguments
+    from src_models.geometry import Grid, StoredOrder, Volume
+
+    save_random_model(models, "stored-3d", 3, orientation="stored")
+    panel.models.refresh()
+    turn = StoredOrder((2, 0, 1), (True, False, True))
+    data = np.random.default_rng(4).normal(size=(12, 14, 16)).astype(np.float32)
+    volume = Volume(data, Grid(data.shape, (3.0, 1.0, 2.0)), stored_order=turn)
+    image = panel.viewer.add_image(data, name="file", **layer_arguments(volume))
+    panel.on_image.image.combo.choose(image)
+    report = analyse(panel, qtbot, "stored-3d")
+    layer = show_map(panel, qtbot, 1)
+    wanted = turn.present(correlate(turn.store(data), report.kernel(1), mode="constant"))
+    np.testing.assert_allclose(layer.data, wanted, atol=1e-5)
+    np.testing.assert_allclose(layer.data_to_world((1, 2, 3)), image.data_to_world((1, 2, 3)), atol=1e-9)
+    coarse = next(each for each in report.layers if each.layer.name == "encoder.1.0.conv")
+    layer = show_map(panel, qtbot, coarse.first_row)
+    # behind a pool the voxels lie between two of the image, whichever way round it was
+    np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), image.data_to_world((0.5, 0.5, 0.5)), atol=1e-9)
+    assert layer.data.shape == (6, 7, 8)

@@ -28,7 +28,13 @@ FLOOR_ONLY = {"npe2"}  # before 0.9 it cannot route .nii.gz or .seg.nrrd to a wr
 WHERE_THERE = {"triton"}  # with torch's builds for NVIDIA cards
 
 # Brought by an extra; where it is not installed a sentence says which.
-BY_AN_EXTRA = {"distributed": "large", "matplotlib": "kernels", "pyarrow": "kernels", "zarr": "large"}
+BY_AN_EXTRA = {
+    "distributed": "large",
+    "matplotlib": "kernels",
+    "nnunetv2": "nnunet",
+    "pyarrow": "kernels",
+    "zarr": "large",
+}
 
 # Parts of a declared package that have a distribution of their own, at an exact version chosen by it.
 PARTS = {"pydantic_core": "pydantic"}

@@ -168,8 +168,15 @@ def test_a_missing_prediction_is_an_error_and_not_left_out(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folders[0] / "p1_s3.png").unlink()
-    assert main(["evaluate", *map(str, folders)]) not in (0, 70)
-    assert "p1_s3.png" in capsys.readouterr().err
+    assert main(["evaluate", *map(str, folders)]) == 2
+    assert "predictions must hold the prediction of p1_s3.png" in capsys.readouterr().err
+
+
+def test_an_image_given_for_labels_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "image.png"
+    Image.fromarray(np.arange(240, dtype=np.uint8).reshape(12, 20)).save(image)
+    assert main(["evaluate", str(image), str(image), "--metrics", "dice", "--bootstrap", "0", "--json"]) == 0
+    assert "There are 239 label values: an image may" in _json(capsys)["notes"][0]
 
 
 def test_predictions_without_a_reference_are_said(
@@ -185,8 +192,55 @@ def test_another_grid_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     labels[1:3, 2:4, 2:4] = 1
     for name, spacing in (("p.nii.gz", (3.0, 1.0, 1.0)), ("r.nii.gz", (2.0, 1.0, 1.0))):
         write_segmentation(tmp_path / name, Segmentation(labels, Grid((4, 6, 6), spacing)))
-    assert main(["evaluate", str(tmp_path / "p.nii.gz"), str(tmp_path / "r.nii.gz")]) not in (0, 70)
-    assert "does not lie on its reference" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "p.nii.gz"), str(tmp_path / "r.nii.gz")]) == 2
+    said = capsys.readouterr().err
+    assert "does not lie on its reference" in said
+    # both files by the names of their folders too: in two folders they are called alike
+    assert f"{tmp_path.name}/p.nii.gz" in said
+    assert f"{tmp_path.name}/r.nii.gz" in said
+    assert "--fix-geometry" not in said, "files that do not say where they lie cannot be resampled"
+
+
+def test_a_prediction_on_another_grid_is_resampled_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A box on every second plane of the reference, its planes where they were: the nearest voxel gives it back."""
+    labels = np.zeros((8, 6, 6), np.uint8)
+    labels[2:6, 2:4, 2:4] = 1
+    fine = np.array([[0, 0, 1.0, 5], [0, 1, 0, 7], [1, 0, 0, -9], [0, 0, 0, 1]])
+    coarse = fine.copy()
+    coarse[:, 0] *= 2
+    coarse[2, 3] += 0.5  # half a voxel: the middle of two planes
+    pairs = {"r.nii.gz": (labels, (1.0, 1.0, 1.0), fine), "p.nii.gz": (labels[::2], (2.0, 1.0, 1.0), coarse)}
+    for name, (array, spacing, matrix) in pairs.items():
+        grid = Grid(array.shape, spacing, matrix, orientation_known=True)
+        write_segmentation(tmp_path / name, Segmentation(array, grid))
+    words = ["evaluate", str(tmp_path / "p.nii.gz"), str(tmp_path / "r.nii.gz"), "--metrics", "dice", "--json"]
+
+    assert main(words) == 2
+    assert "--fix-geometry" in capsys.readouterr().err
+    assert main([*words, "--fix-geometry"]) == 0
+
+    assert _score(_json(capsys), "1", "dice")["mean"] == 1
+
+
+def test_a_label_of_another_number_is_read_as_the_one_that_is_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = _picture(tmp_path / "a.png", (1, 3, 2, 4)), _picture(tmp_path / "b.png", (255, 2, 2, 4))
+    words = ["evaluate", str(one), str(other), "--metrics", "dice", "--json"]
+
+    assert main(words) == 0
+    (offer,) = (note for note in _json(capsys)["notes"] if "--map 255:1" in note)
+    assert "no label is in both" in offer
+    assert main([*words, "--map", "255:1"]) == 0
+    content = _json(capsys)
+
+    assert [score["label"] for score in content["scores"]] == ["1"]
+    assert _score(content, "1", "dice")["mean"] == pytest.approx(0.75)
+    assert not content["notes"]
+    assert main([*words, "--map", "255"]) == 2
+    assert "255:1" in capsys.readouterr().err
 
 
 def test_published_scores_of_a_real_submission(capsys: pytest.CaptureFixture[str]) -> None:

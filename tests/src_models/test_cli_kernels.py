@@ -15,7 +15,9 @@ from torch import nn
 from src_models.cli import main
 from src_models.kernels.report import from_csv, read_parquet
 from src_models.record import Record
+from src_models.weights.store import save
 from tests.src_models.kernels.networks import seeded
+from tests.src_models.weights.models import card_for, small_network
 
 FLAGS = ["--n", "16", "--null-draws", "200", "--cluster-draws", "2", "--threads", "1"]
 
@@ -47,7 +49,11 @@ def test_the_command_writes_table_summary_figures_and_page(tmp_path: Path, capsy
     assert np.array_equal(one.words("label"), other.words("label"))
     assert "Change from weights1 to weights0" in (out / "kernels.html").read_text(encoding="utf-8")
     assert Record.read(out / "kernels.lsnet.json").parameters["null_draws"] == 200
-    assert main(words) == 6, "an earlier result is not replaced"
+    assert main(["replay", str(out / "kernels.lsnet.json")]) == 0
+    assert "same table, bit for bit" in capsys.readouterr().out
+    assert main(["replay", str(out / "kernels.lsnet.json"), "--weights", str(_weights(tmp_path, 1))]) == 2
+    assert "not the one of the record" in capsys.readouterr().err
+    assert main(words) == 2, "an earlier result is not replaced"
     assert "--overwrite" in capsys.readouterr().err
     assert main([*words, "--overwrite", "--no-figures"]) == 0
     said = capsys.readouterr().out
@@ -74,20 +80,22 @@ def _data(folder: Path) -> Path:
 
 def test_a_knock_out_is_written_beside_its_controls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    words = ["kernels", "nnunet-hippocampus-3d", "--out", str(out), "--no-figures", *FLAGS, "--n", "6"]
-    assert main([*words, "--knock-out", "labels"]) == 3
+    network = small_network()
+    save(network, card_for(network, patch=(32, 32)), tmp_path)
+    model = str(tmp_path / "unet-phantom-2d@1.safetensors")
+    words = ["kernels", model, "--out", str(out), "--no-figures", *FLAGS]
+    assert main([*words, "--knock-out", "labels"]) == 2
     assert "Give --data FOLDER" in capsys.readouterr().err
-    assert main([*words, "--knock-out", "colour=red", "--data", str(tmp_path)]) == 3
-    words = ["kernels", "unet-liver-2d", "--out", str(out), "--no-figures", *FLAGS, "--n", "4", "--cluster-draws", "0"]
+    assert main([*words, "--knock-out", "colour=red", "--data", str(tmp_path)]) == 2
     data = ["--data", str(_data(tmp_path / "data")), "--groups", "^(p[0-9]+)_", "--most", "1", "--patients", "p0,p2"]
     assert main([*words, *data, "--knock-out", "layer=encoder.0.0*", "--controls", "2"]) == 0
     capsys.readouterr()
     (head, row) = (out / "effects.csv").read_text(encoding="utf-8").splitlines()
     values = dict(zip(head.split(","), row.split(","), strict=True))
     assert values["patients"] == "2"
-    assert values["kernels"] == "16"
+    assert values["kernels"] == "4"
     assert float(values["change"]) == pytest.approx(float(values["control_mean"])), "a whole layer has no other control"
-    assert main([*words, *data, "--overwrite", "--patients", "p9", "--knock-out", "labels"]) == 3
+    assert main([*words, *data, "--overwrite", "--patients", "p9", "--knock-out", "labels"]) == 2
     assert "no patient p9" in capsys.readouterr().err
 
 

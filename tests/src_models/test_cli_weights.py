@@ -83,7 +83,7 @@ def test_damage_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(bytes(content))
-    assert main(["weights", "verify", "unet-phantom-2d"]) == 4
+    assert main(["weights", "verify", "unet-phantom-2d"]) == 2
     assert "not the file that it should be" in capsys.readouterr().out
     file.write_bytes(bytes(content[:-1]))
     assert main(["weights", "list"]) == 0
@@ -120,7 +120,7 @@ def test_get_downloads_what_a_list_names_and_offline_says_what_to_do(
     try:
         assert main(["weights", "list", "--manifest", str(manifest), "--json"]) == 0
         assert [entry["state"] for entry in _last(capsys) if entry["name"] == "far-away"] == ["available"]
-        assert main(["weights", "get", "far-away", "--manifest", str(manifest), "--offline"]) == 4
+        assert main(["weights", "get", "far-away", "--manifest", str(manifest), "--offline"]) == 2
         said = capsys.readouterr().err
         assert all(word in said for word in ("far-away@1.safetensors", str(folder), card.sha256))
         assert server.asked == []
@@ -158,10 +158,20 @@ def test_a_model_that_is_here_needs_no_download(capsys: pytest.CaptureFixture[st
     assert _last(capsys)["state"] == "shipped"
 
 
+def test_scores_of_a_single_label_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The mean over one label says again what the label says; over two it does not."""
+    for name, twice in (("unet-liver-2d", False), ("nnunet-hippocampus-3d", True)):
+        assert main(["weights", "show", name]) == 0
+        rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  scores")]
+        assert rows
+        assert any("name mean" in row for row in rows) is twice
+        assert len({row.replace("name liver", "name mean") for row in rows}) == len(rows)
+
+
 def test_a_second_export_names_the_flag_that_allows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["weights", "export", "unet-liver-2d", "--out", str(tmp_path / "out")]
     assert main(words) == 0
-    assert main(words) == 6
+    assert main(words) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0
 

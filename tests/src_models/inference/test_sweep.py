@@ -129,6 +129,29 @@ def test_exact_tiles_of_a_unet_with_batch_norm() -> None:
     assert (labels.labels == whole.argmax(0)).mean() > 0.9999
 
 
+@pytest.mark.parametrize("options", [{"steps": 3}, {"steps": [2, 1], "start": "threshold"}], ids=str)
+def test_exact_tiles_of_a_level_set_network(options: dict[str, object]) -> None:
+    """Its steps count: each sees two voxels further."""
+    torch.manual_seed(4)
+    net = build("lsn", 1, 2, 2, stem_layers=2, **options).eval()
+    image = RNG.normal(size=(70, 45)).astype(np.float32)
+    whole = run(model(net, (70, 45)), image, (1.0, 1.0), tile="exact", probabilities=True)
+    tiled = run(model(net, (16, 16)), image, (1.0, 1.0), tile="exact", probabilities=True)
+    assert np.array_equal(tiled.labels, whole.labels)
+    assert tiled.labels.any()
+    np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=2e-3)
+    assert tiled.record.result["windows"] > whole.record.result["windows"]
+
+
+def test_an_image_smaller_than_the_window_is_not_padded_for_a_level_set_network() -> None:
+    """Zeros are the grey value of the structure there; the network replicates what it sees."""
+    torch.manual_seed(4)
+    net = build("lsn", 1, 2, 2, steps=2, stem_layers=2).eval()
+    image = RNG.normal(size=(20, 23)).astype(np.float32)
+    small, large = (run(model(net, side), image, (1.0, 1.0), probabilities=True) for side in ((20, 23), (64, 64)))
+    assert np.array_equal(small.probabilities, large.probabilities)
+
+
 def test_a_halo_one_stride_short_is_not_exact() -> None:
     """The reach is really needed: the test above would fail with less."""
     torch.manual_seed(0)
@@ -219,7 +242,7 @@ def test_a_prediction_that_needs_too_much_is_refused_before_it_starts() -> None:
     with pytest.raises(DeviceError, match="of memory") as error:
         next(predict(one, image, (1.0,) * 3, PredictionParameters(probabilities=True, max_memory=16)))
 
-    assert error.value.exit_code == 7
+    assert error.value.exit_code == 3
 
 
 @pytest.mark.parametrize("classes", [2, 9])

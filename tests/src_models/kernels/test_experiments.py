@@ -147,6 +147,7 @@ def test_a_planted_effect_is_found_and_controls_miss_it() -> None:
     assert _state(network) == before
     strong, none = found
     assert strong.p == pytest.approx(1 / 40)
+    assert strong.p_spared == 1
     assert strong.excess_high < 0
     assert strong.kernels == 4
     assert none.change == 0

@@ -43,7 +43,13 @@ UNETS: list[tuple[str, dict[str, object]]] = [
     ("nnunet-residual", {"features_per_stage": [2, 3, 4, 4], "n_blocks_per_stage": [1, 2, 1, 2]}),
 ]
 
-EVERY = UNETS + CLASSICS
+LEVEL_SETS: list[tuple[str, dict[str, object]]] = [
+    ("lsn", {"steps": 2, "stem_width": 2, "stem_layers": 2}),
+    ("lsn", {"steps": [1, 1], "start": "threshold", "shared": False, "gradient": "upwind", "time_step": 0.1}),
+    ("lsn", {"steps": [2, 0], "start": "stem", "stem_width": 2, "edge": "unet", "edge_depth": 1, "edge_width": 2}),
+]
+
+EVERY = UNETS + CLASSICS + LEVEL_SETS
 """At least one case for every name of the zoo."""
 
 

@@ -130,7 +130,9 @@ def test_pixels_are_resampled_among_themselves_and_become_mm_where_their_size_is
     assert prepare(image, (1.0, 1.0), known.for_unit("px")).array.shape == (1, 15, 16)
     whole = Preprocessing(unit="px", pixel_mm=1.5, crop_to_nonzero=False)
     assert prepare(image, (1.0, 0.75), whole.for_unit("mm")).array.shape == (1, 20, 16)
-    assert Preprocessing(spacing=(2.0, 2.0)).for_unit("px").spacing == (2.0, 2.0)
+    # nor is it for a model in mm and a picture without a size
+    assert Preprocessing(spacing=(2.0, 2.0)).for_unit("px").spacing is None
+    assert Preprocessing(spacing=(2.0, 2.0)).for_unit("mm").spacing == (2.0, 2.0)
 
 
 def test_wrong_channels_and_empty_axes_are_refused():

@@ -335,6 +335,7 @@ TINY = {
     "fcn16s": {"width": 2, "fc_width": 4},
     "fcn8s": {"width": 2, "fc_width": 4},
     "unet-paper": None,
+    "lsn": {"steps": [2, 1], "stem_width": 2, "stem_layers": 2},
 }
 
 
@@ -373,7 +374,7 @@ def test_stopping_the_last_validation_leaves_a_model(tmp_path):
     assert len(result.cases) == 2
 
 
-def test_the_cascade_is_refused_in_one_sentence(tmp_path):
+def test_a_cascade_without_its_first_stage_is_refused_in_one_sentence(tmp_path):
     data = discs(2)
     plan = tiny_plan(data)
     later = plan.configuration().model_copy(update={"name": "3d_cascade_fullres", "previous": "3d_lowres"})

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src_models.training.cases import open_data_set
-from src_models.training.crossval import CrossvalResult, crossval, table_rows
+from src_models.training.crossval import crossval
 from src_models.training.loop import RunSettings
-from src_models.training.selection import Scores, add_variants, best_configuration, decide, select_postprocessing
+from src_models.training.selection import (
+    Scores,
+    add_variants,
+    best_of,
+    decide,
+    mean_dice_of,
+    select_postprocessing,
+)
 from src_models.training.validation import CaseScore
 from src_models.weights import store
 from tests.runs import finish
@@ -61,19 +67,25 @@ def test_a_rule_that_harms_one_class_is_not_taken():
     assert decide(scores, (1, 2)) == ((1,),)
 
 
-def test_the_best_configuration_has_the_highest_mean():
-    def result(right: int) -> CrossvalResult:
-        score = CaseScore("c", "p", {"a": right}, {"a": 10}, {"a": 10})
-        return CrossvalResult({0: (score,)}, table_rows({0: (score,)}), Path())
+def scores(*right: int) -> dict[int, tuple[CaseScore, ...]]:
+    """One fold whose cases, of one patient each, have so many right voxels of ten."""
+    return {0: tuple(CaseScore(str(k), str(k), {"a": n}, {"a": 10}, {"a": 10}) for k, n in enumerate(right))}
 
-    assert best_configuration({"2d": result(5), "3d_fullres": result(8), "3d_lowres": result(8)}) == "3d_fullres"
+
+def test_the_best_has_the_highest_mean_and_a_pair_must_be_better_than_its_halves():
+    alone = {("2d",): scores(5, 7), ("3d_fullres",): scores(8, 8), ("3d_lowres",): scores(7, 9)}
+    assert best_of(alone) == ("3d_fullres",)
+    assert best_of(alone | {("2d", "3d_fullres"): scores(8, 8)}) == ("3d_fullres",)
+    assert best_of(alone | {("2d", "3d_fullres"): scores(8, 9)}) == ("2d", "3d_fullres")
+    # patients count alike, whatever fold they are in: these are two, one of them with two cases
+    assert mean_dice_of({0: scores(5)[0], 1: scores(6, 7)[0]}) == pytest.approx((0.55 + 0.7) / 2)
 
 
 def test_the_decision_reaches_the_cards(tmp_path):
     data = discs(5, (20, 20), ("disc", "core"), patients=5)
     plan = tiny_plan(data, options={"depth": 1, "base_width": 2}, epochs=1, iterations=1)
     result = finish(crossval(plan, data, tmp_path, folds=(0, 1), settings=RunSettings(device="cpu", workers=0)))
-    kept = finish(select_postprocessing(plan, data, result, device="cpu"))
+    kept = finish(select_postprocessing(plan, data, {"2d": result}, device="cpu"))
     assert json.loads((tmp_path / "selection.json").read_text())["keep_largest"] == [list(one) for one in kept]
     for model in store.load_folds(tmp_path):
         assert model.card.inference["keep_largest"] == [list(one) for one in kept]
@@ -88,7 +100,7 @@ def test_pictures_without_a_size_are_judged_at_the_size_they_were_trained_at(tmp
     pixels = chosen.preprocessing.model_copy(update={"spacing": None, "unit": "px", "pixel_mm": 0.2})
     plan = plan.model_copy(update={"configurations": (chosen.model_copy(update={"preprocessing": pixels}),)})
     result = finish(crossval(plan, data, tmp_path / "out", settings=RunSettings(device="cpu", workers=0)))
-    finish(select_postprocessing(plan, data, result, device="cpu"))
+    finish(select_postprocessing(plan, data, {"2d": result}, device="cpu"))
     unseen = [score.dice for cases in result.folds.values() for score in cases]
     dice = json.loads((tmp_path / "out" / "selection.json").read_text())["dice"]["raw"]
     assert dice["1"] == pytest.approx(np.mean([next(iter(one.values())) for one in unseen]), abs=1e-3)
