@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,14 @@ def main() -> None:
         os.environ["XDG_CONFIG_HOME"] = home
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "settings.yaml")
         os.environ["LSNET_MODELS"] = str(arguments.models or Path(home) / "models")
-        for moments in (segment_moments, segment_mr_moments, train_moments, models_moments):
+        for moments in (
+            segment_moments,
+            segment_mr_moments,
+            train_moments,
+            models_moments,
+            kernel_moments,
+            kernel_3d_moments,
+        ):
             if not arguments.only or moments.__name__ in arguments.only:
                 size = tuple(int(n) for n in arguments.size.split("x"))
                 window = Window(arguments.theme, arguments.out, size)  # type: ignore[arg-type]
@@ -133,6 +141,79 @@ def models_moments(window: Window, _home: Path) -> None:
     window.wait(lambda: panel.table.rowCount() > 0, LIMIT_S)
     panel.table.selectRow(0)
     window.save("models")
+
+
+def kernel_moments(window: Window, _home: Path) -> None:
+    """The liver model: layers and shares, a card, a feature map on a slice, and a knock-out with controls."""
+    from napari_lsnet.samples import liver_slices
+
+    (image, arguments, _), (labels, label_arguments, _) = liver_slices()
+    window.viewer.add_image(image, **arguments)
+    reference = window.viewer.add_labels(labels, visible=False, **label_arguments)
+    panel = _analysed(window, "liver")
+    results, part = panel.results, panel.on_image
+    results.layers.choose(1)
+    results.shares.tick_only(frozenset({"edge", "mean", "gaussian"}))
+    results.both_button.click()
+    window.save("kernels_2d_1_layers")
+    results.layers.choose(0)
+    results.show_row(5)
+    results.open_tab("Kernel")
+    results.both_button.click()
+    window.save("kernels_2d_2_card")
+    _show_map(window, panel, results.analysis.report.layers[2].first_row + 40)
+    window.save("kernels_2d_3_feature_map")
+    part.map_tick.setChecked(False)
+    results.layers.choose(17)
+    results.shares.tick_only(frozenset({"edge"}))
+    part.what.setCurrentIndex(part.what.findData("everywhere"))
+    part.what.activated.emit(part.what.currentIndex())
+    part.reference.choose(reference)
+    part.knock_button.click()
+    window.wait(lambda: part.experiment_run.state.ended, LIMIT_S)
+    results.image_button.click()
+    window.save("kernels_2d_4_knock_out")
+
+
+def kernel_3d_moments(window: Window, _home: Path) -> None:
+    """The hippocampus model: a layer filtered, a card of three planes, and a feature map."""
+    from napari_lsnet.samples import hippocampus_mr
+
+    (image, arguments, _), *_ = hippocampus_mr()
+    window.viewer.add_image(image, **arguments)
+    panel = _analysed(window, "hippocampus")
+    results = panel.results
+    results.layers.choose(1)
+    results.shares.tick_only(frozenset({"edge", "mean"}))
+    results.both_button.click()
+    window.save("kernels_3d_1_layers")
+    results.show_row(int(results.shown_rows()[3]))
+    results.open_tab("Kernel")
+    results.montage_button.click()
+    window.save("kernels_3d_2_card")
+    _show_map(window, panel, results.analysis.report.layers[2].first_row + 40)
+    window.save("kernels_3d_3_feature_map")
+
+
+def _analysed(window: Window, name: str) -> Any:
+    """The panel with the report of a model."""
+    from napari_lsnet.kernels.panel import KernelsPanel
+
+    panel = KernelsPanel(window.viewer)
+    window.viewer.window.add_dock_widget(panel, name="Analyse kernels", area="right")
+    panel.models.refresh()
+    panel.models.choose(next(choice.title for choice in panel.models.choices if name in choice.title))
+    panel.run()
+    window.wait(lambda: panel.analysis_run.state.ended, LIMIT_S)
+    return panel
+
+
+def _show_map(window: Window, panel: Any, row: int) -> None:
+    panel.results.show_row(row)
+    panel.results.open_tab("On the image")
+    panel.on_image.map_tick.setChecked(True)
+    window.wait(lambda: panel.on_image.features.layer is not None, LIMIT_S)
+    panel.results.image_button.click()
 
 
 def train_moments(window: Window, home: Path) -> None:

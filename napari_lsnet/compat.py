@@ -28,3 +28,9 @@ def locked_level(layer: Any) -> int:
 def slider_units(viewer_dims: Any) -> Sequence[Any] | None:
     """The units that the sliders count in (from napari 0.9); None where they count in plain world numbers."""
     return getattr(viewer_dims, "units", None)
+
+
+def camera_of(viewer: Any) -> Any:
+    """The camera, which stands in the scene from napari 0.9."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera

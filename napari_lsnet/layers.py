@@ -381,6 +381,31 @@ def result_transform(layer: Image | Labels, region: Region) -> dict[str, Any]:
     }
 
 
+def stepped_transform(
+    layer: Image | Labels, region: Region, start: Sequence[float], step: Sequence[float]
+) -> dict[str, Any]:
+    """As `result_transform`, for an array whose voxels lie apart: coarser than the source, or between its voxels.
+
+    Parameters
+    ----------
+    layer : Image or Labels
+        The source.
+    region : tuple of slice or int
+        Of the source.
+    start, step : sequence of float
+        Per axis of the region that is not pinned: where the first voxel lies in the region, and how far apart two
+        neighbours are, both in voxels of the source.
+    """
+    arguments = result_transform(layer, region)
+    free = [axis for axis, part in enumerate(region) if isinstance(part, slice)]
+    shift, factor = np.zeros(layer.ndim), np.ones(layer.ndim)
+    shift[free], factor[free] = start, step
+    linear = physical_matrix(layer)[:-1, :-1] * level_factors(layer, level_of(layer))
+    arguments["translate"] = arguments["translate"] + linear @ shift
+    arguments["scale"] = arguments["scale"] * factor
+    return arguments
+
+
 def result_arguments(layer: Image | Labels, region: Region) -> dict[str, Any]:
     """`result_transform` together with the metadata that tell a writer the result's place in the patient."""
     arguments = result_transform(layer, region)

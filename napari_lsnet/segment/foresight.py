@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_lsnet.layers import LayerVolume
 from napari_lsnet.model_list import ModelChoice
-from napari_lsnet.segment.request import space_seen
+from napari_lsnet.network_image import space_seen
 from napari_lsnet.transforms import Region
 from src_models.geometry import StoredOrder
 from src_models.inference.parameters import PredictionParameters

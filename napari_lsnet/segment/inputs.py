@@ -10,20 +10,12 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_lsnet.extent import ExtentChooser
 from napari_lsnet.image_input import ImageInput
+from napari_lsnet.network_image import channel_fault, order_in_file, region_of, sample_of, space_seen, value_unit
 from napari_lsnet.roles import is_image
 from napari_lsnet.section import section_title, warning_line
 from napari_lsnet.segment.model_chooser import ModelChooser
 from napari_lsnet.segment.outputs import PROBABILITY
-from napari_lsnet.segment.request import (
-    Request,
-    channel_fault,
-    order_in_file,
-    read_request,
-    region_of,
-    sample_of,
-    space_seen,
-    value_unit,
-)
+from napari_lsnet.segment.request import Request, read_request
 from napari_lsnet.transforms import Region
 from src_models.errors import LsnetError
 from src_models.inference.parameters import PredictionParameters
@@ -106,7 +98,7 @@ class Inputs(QWidget):
         choice, volume = self.models.choice, self.image.volume
         if choice is None or volume is None:
             return "Open a model, or train one: there is none on this computer."
-        fault = channel_fault(volume, choice)
+        fault = channel_fault(volume, choice.card)
         if fault:
             return f"{fault}."
         try:
@@ -133,7 +125,7 @@ class Inputs(QWidget):
         """The yellow line: what may go badly with this model on this image."""
         choice, volume, region = self.models.choice, self.image.volume, self.region()
         said: list[str] = []
-        if choice is not None and volume is not None and region is not None and not channel_fault(volume, choice):
+        if choice is not None and volume is not None and region is not None and not channel_fault(volume, choice.card):
             from src_models.inference.checks import warnings_for
 
             layer: Any = self.image.layer

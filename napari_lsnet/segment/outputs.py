@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_lsnet.layers import result_arguments, result_array
+from napari_lsnet.network_image import in_layer_order, space_of
 from napari_lsnet.segment.colours import colour_of, colours_of
-from napari_lsnet.segment.request import Request, in_layer_order, space_of
+from napari_lsnet.segment.request import Request
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

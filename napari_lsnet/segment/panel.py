@@ -14,13 +14,13 @@ from napari_lsnet.forms import ParameterForm
 from napari_lsnet.hand_over import to_level_set
 from napari_lsnet.jobs import Ending, JobState, Update
 from napari_lsnet.keys import Bindings, hint
+from napari_lsnet.network_image import order_in_file
 from napari_lsnet.run_controls import Sharing
 from napari_lsnet.section import section_title, wrapped_line
 from napari_lsnet.segment import words
 from napari_lsnet.segment.controls import Controls, Standing
 from napari_lsnet.segment.foresight import Costs, costs_of, learn_pace, seconds_for
 from napari_lsnet.segment.inputs import Inputs
-from napari_lsnet.segment.request import order_in_file
 from napari_lsnet.segment.run import run_of
 from src_models.errors import LsnetError
 from src_models.inference.parameters import PredictionParameters

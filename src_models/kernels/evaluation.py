@@ -68,6 +68,11 @@ class Evaluation:
     step : float
         Between windows, as a share of one; 1 lays them side by side, which takes a quarter of the time in 2D.
 
+    Attributes
+    ----------
+    found : dict of str to list of ndarray
+        By case: the masks of the newest network that was scored, one per label of the card but the background.
+
     Raises
     ------
     InputError
@@ -88,6 +93,7 @@ class Evaluation:
         self._cases, self._device = tuple(cases), torch.device(device)
         self._prepared: list[Prepared] | None = None
         self._references: dict[str, NDArray[Any]] = {}
+        self.found: dict[str, list[NDArray[np.bool_]]] = {}
         self._labels = [label for label in card.labels if label.members or label.value != 0]
 
     @property
@@ -118,6 +124,7 @@ class Evaluation:
             window = self._window(network, ready_case)
             logits = predict_logits(network, ready_case.array, window, self._device, self.step)
             found = self._masks(logits, ready_case)
+            self.found[case.id] = found
             reference = self._reference(case, found)
             parts[case.patient].append(
                 [Comparison.of(a, b, case.spacing, case.unit) for a, b in zip(found, reference, strict=True)]

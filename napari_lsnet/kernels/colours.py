@@ -1,0 +1,72 @@
+"""Colours of this room: one for each word of a column, and the scale of the weights. No red beside green."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+KNOWN = "#d62728"
+"""Of the known kernels, red squares as in the paper."""
+MARK = "#ffd400"
+"""Around the kernel on show."""
+_GREY = {"indeterminate": "#9aa0a6", "dead": "#55595e", "none": "#9aa0a6", "higher order": "#9aa0a6"}
+# Okabe and Ito's without black, then lighter and darker relatives for long lists
+_WORDS = (
+    "#56b4e9",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#f0e442",
+    "#0072b2",
+    "#d55e00",
+    "#b19cd9",
+    "#a6d854",
+    "#8c564b",
+    "#66c2a5",
+    "#e5c494",
+    "#e7298a",
+    "#7570b3",
+)
+_WEIGHTS = ("#053a77", "#3d8fd1", "#f4f4f2", "#f0913a", "#8a3400")
+
+
+def colours_of(names: Sequence[str]) -> tuple[str, ...]:
+    """A colour per word; words for what has no name are grey."""
+    found, place = [], 0
+    for name in names:
+        if name in _GREY:
+            found.append(_GREY[name])
+        else:
+            found.append(_WORDS[place % len(_WORDS)])
+            place += 1
+    return tuple(found)
+
+
+def weight_colours() -> Any:
+    """Blue is negative, white is 0, orange is positive."""
+    from napari.utils import Colormap
+
+    return Colormap([_rgba(colour) for colour in _WEIGHTS], name="kernel weights")
+
+
+def weight_colour(value: float, largest: float) -> tuple[int, int, int]:
+    """The same scale for one value: red, green, blue from 0 to 255."""
+    place = (min(max(value / largest, -1.0), 1.0) + 1) / 2 * (len(_WEIGHTS) - 1) if largest > 0 else 2.0
+    low = min(int(place), len(_WEIGHTS) - 2)
+    share = place - low
+    one, two = _rgba(_WEIGHTS[low]), _rgba(_WEIGHTS[low + 1])
+    red, green, blue = (round(255 * (a + share * (b - a))) for a, b in zip(one[:3], two[:3], strict=True))
+    return red, green, blue
+
+
+def cover_colours(background: str) -> Any:
+    """Nothing, and a veil of the canvas's colour."""
+    from napari.utils import Colormap
+
+    red, green, blue, _ = _rgba(background)
+    return Colormap([(red, green, blue, 0.0), (red, green, blue, 0.88)], name="hidden by the filter")
+
+
+def _rgba(colour: str) -> tuple[float, float, float, float]:
+    red, green, blue = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    return red, green, blue, 1.0
