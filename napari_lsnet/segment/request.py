@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from napari_lsnet.layers import LayerVolume, describe_layer, read_region, region
 from napari_lsnet.model_list import ModelChoice
 from napari_lsnet.placed_record import beside, placed
 from napari_lsnet.regions import boxed, whole_region
+from napari_lsnet.seeds import points_in_region
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError
 from src_models.geometry import StoredOrder
@@ -49,6 +50,10 @@ class Request:
         The model.
     parameters : PredictionParameters
         How.
+    points : tuple of tuple of float
+        Clicks in mm from the centre of the first voxel of the region, for a model that begins at one.
+    watched : bool
+        Whether the level set of a level set network is told after every step.
     stop : threading.Event
         Set to end a window that takes long.
     """
@@ -60,6 +65,8 @@ class Request:
     series: bool
     choice: ModelChoice
     parameters: PredictionParameters
+    points: tuple[tuple[float, ...], ...] = ()
+    watched: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -88,7 +95,11 @@ class Request:
         from src_models.weights.store import load
 
         models = tuple(load(path) for path in self.choice.paths)
-        work = predict_series if self.series else predict
+        work: Callable[..., Generator[Progress, Any, Prediction]] = predict_series if self.series else predict
+        if self.watched:
+            from src_models.inference.lsn_steps import predict_steps
+
+            work = predict_steps
         return (
             yield from work(
                 models,
@@ -98,6 +109,7 @@ class Request:
                 unit=self.volume.unit,
                 value_unit=value_unit(self.source),
                 stored_order=self.order,
+                points=self.points,
                 interrupt=self.stop.is_set,
             )
         )
@@ -118,8 +130,11 @@ def read_request(
     box: tuple[slice, ...] | None,
     choice: ModelChoice,
     parameters: PredictionParameters,
+    clicks: Any = None,
+    *,
+    watched: bool = False,
 ) -> Request:
-    """Read the image from its layer.
+    """Read the image from its layer, and the clicks from theirs.
 
     Parameters
     ----------
@@ -135,6 +150,10 @@ def read_request(
         The model.
     parameters : PredictionParameters
         How.
+    clicks : Points, optional
+        For a model that begins at a click.
+    watched : bool
+        Whether the steps of a level set network are shown.
 
     Raises
     ------
@@ -151,7 +170,11 @@ def read_request(
         image = np.stack([read_region(source, region, channel=k) for k in range(channels)], axis=_times(region, volume))
     else:
         image = _in_order(read_region(source, _with_channels(region, volume, channels)), region, volume, channels)
-    return Request(source, volume, region, image, _times(region, volume) == 1, choice, parameters)
+    points: tuple[tuple[float, ...], ...] = ()
+    if choice.card.click is not None:
+        points = tuple(tuple(point) for point in points_in_region(clicks, source, region, "clicks"))
+    series = _times(region, volume) == 1
+    return Request(source, volume, region, image, series, choice, parameters, points, watched)
 
 
 def region_of(source: Any, dims: Any, mode: str, box: tuple[slice, ...] | None) -> Region:

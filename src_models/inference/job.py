@@ -174,7 +174,11 @@ class Job:
         return self._result("done", sweep)
 
     def _first(
-        self, data: torch.Tensor, layout: Layout, tiling: Tiling, begun: float
+        self,
+        data: torch.Tensor,  # noqa: ARG002
+        layout: Layout,  # noqa: ARG002
+        tiling: Tiling,  # noqa: ARG002
+        begun: float,
     ) -> Generator[PredictionProgress, None, float]:
         """What goes before the windows, for jobs that do more than this one; gives the share of the work now done."""
         return begun
