@@ -33,8 +33,9 @@ def groups_from(rule: str | Mapping[str, str], cases: Sequence[str]) -> dict[str
     InputError, FileError
         Where a case has no group, the expression cannot be read, or it puts several cases into a single group.
     """
+    listed = not isinstance(rule, str) or rule.lower().endswith(".csv")
     if isinstance(rule, str):
-        found = _from_csv(Path(rule)) if rule.lower().endswith(".csv") else _from_pattern(rule, cases)
+        found = _from_csv(Path(rule)) if listed else _from_pattern(rule, cases)
     else:
         found = dict(rule)
     missing = [name for name in cases if not found.get(name)]
@@ -46,7 +47,8 @@ def groups_from(rule: str | Mapping[str, str], cases: Sequence[str]) -> dict[str
             "Give --groups a rule that covers every case.",
         )
     found = {name: found[name] for name in cases}
-    if len(cases) > 1 and len(set(found.values())) == 1:
+    # a list names every case: slices of one patient are meant so; a pattern may only have met too much
+    if not listed and len(cases) > 1 and len(set(found.values())) == 1:
         raise InputError(
             "groups-single",
             f"The groups put all {len(cases)} cases into one",
