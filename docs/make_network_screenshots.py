@@ -1,8 +1,8 @@
 """The pictures of the panels for networks in the documentation, from the real window on the samples of the program.
 
 Segmenting CT slices with the liver model that comes with the program, a short training on the same slices, and a level
-set network trained from a few accepted slices of a CT and watched on another one. Run with a screen, or under Xvfb; each
-training takes some minutes.
+set network trained from a few accepted slices of a CT and watched on another one. Run with a screen, or under Xvfb;
+each training takes some minutes.
 """
 
 from __future__ import annotations

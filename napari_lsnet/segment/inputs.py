@@ -76,7 +76,8 @@ class Inputs(QWidget):
         self.models.changed.connect(self._on_changed)
         self.extent.changed.connect(self._on_changed)
         self.click.changed.connect(self._on_changed)
-        for part in (self.image, self.models, self.extent, self.click):
+        self.click.refused.connect(self.refused)
+        for part in (self.image, self.models, self.extent):
             part.refused.connect(self.refused)
         dims = viewer.dims.events
         for event in (dims.current_step, dims.order, dims.ndisplay):
@@ -137,7 +138,8 @@ class Inputs(QWidget):
     def lock(self, locked: bool) -> None:
         """While a run is under way, nothing can be exchanged."""
         self.image.lock(locked)
-        for part in (self.models, self.extent, self.click):
+        self.click.setEnabled(not locked)
+        for part in (self.models, self.extent):
             part.setEnabled(not locked)
 
     def _on_image(self) -> None:

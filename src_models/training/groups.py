@@ -31,13 +31,15 @@ def groups_from(rule: str | Mapping[str, str], cases: Sequence[str]) -> dict[str
     Raises
     ------
     InputError, FileError
-        Where a case has no group, the expression cannot be read, or it puts several cases into a single group.
+        Where a case has no group, the expression cannot be read, or it puts all cases into a single group.
     """
     listed = not isinstance(rule, str) or rule.lower().endswith(".csv")
-    if isinstance(rule, str):
-        found = _from_csv(Path(rule)) if listed else _from_pattern(rule, cases)
-    else:
+    if not isinstance(rule, str):
         found = dict(rule)
+    elif listed:
+        found = _from_csv(Path(rule))
+    else:
+        found = _from_pattern(rule, cases)
     missing = [name for name in cases if not found.get(name)]
     if missing:
         raise InputError(
