@@ -1,7 +1,8 @@
 """The pictures of the panels for networks in the documentation, from the real window on the samples of the program.
 
-Segmenting CT slices with the liver model that comes with the program, and a short training on the same slices. Run
-with a screen, or under Xvfb; the training takes some minutes.
+Segmenting CT slices with the liver model that comes with the program, a short training on the same slices, and a level
+set network trained from a few accepted slices of a CT and watched on another one. Run with a screen, or under Xvfb;
+each training takes some minutes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ SAMPLES = Path(__file__).parents[1] / "sample_data"
 SIZE = (1280, 800)
 LIMIT_S = 1200
 EPOCHS = 12
+LSN_EPOCHS = 24
+ACCEPTED = range(0, 34, 3)
+"""Slices of the CT that the level set network learns from."""
+UNSEEN = 8
+"""One that it does not."""
 
 
 def main() -> None:
@@ -45,6 +51,7 @@ def main() -> None:
             models_moments,
             kernel_moments,
             kernel_3d_moments,
+            lsn_moments,
         ):
             if not arguments.only or moments.__name__ in arguments.only:
                 size = tuple(int(n) for n in arguments.size.split("x"))
@@ -243,6 +250,59 @@ def train_moments(window: Window, home: Path) -> None:
     window.save("train_3_run")
     panel.cancel()
     window.wait(lambda: run.state.ended, LIMIT_S)
+
+
+def lsn_moments(window: Window, home: Path) -> None:
+    """A level set network trained from accepted slices with its drift, and its contour on another slice."""
+    from napari_lsnet.samples import liver_ct
+    from napari_lsnet.segment.panel import SegmentPanel
+    from napari_lsnet.train.panel import TrainPanel
+
+    viewer = window.viewer
+    (data, arguments, _), (drawn, label_arguments, _), *_ = liver_ct()
+    image = viewer.add_image(data, **arguments)
+    accepted = np.zeros_like(drawn)
+    accepted[list(ACCEPTED)] = drawn[list(ACCEPTED)]
+    labels = viewer.add_labels(accepted, **(label_arguments | {"name": "Accepted slices"}))
+    viewer.dims.set_current_step(0, ACCEPTED[2])
+    trainer = TrainPanel(viewer)
+    dock = viewer.window.add_dock_widget(trainer, name="Train a network", area="right")
+    os.chdir(home)
+    trainer.data.kind.setCurrentIndex(1)
+    trainer.data.pairs.image.choose(image)
+    trainer.data.pairs.labels.choose(labels)
+    trainer.data.pairs.add()
+    trainer.data.channels.setText("ct")
+    window.save("lsn_0_data")
+    trainer.plan.out.setText("lsn_run")
+    trainer.plan.name.setText("lsn-liver-click")
+    choices = {"network": "lsn", "lsn_start": "seed", "epochs": LSN_EPOCHS, "iterations": 6, "batch": 2}
+    choices |= {"patch": (96, 96), "device": "cpu", "fold": "all"}
+    trainer.plan.form.set_value(trainer.plan.form.value().model_copy(update=choices))
+    trainer.advance()
+    window.wait(lambda: not trainer.planning.is_busy, LIMIT_S)
+    window.save("lsn_0_plan")
+    trainer.advance()
+    run = trainer.train_run
+    window.wait(lambda: run.state.ended, LIMIT_S)
+    window.save("lsn_1_train")
+    viewer.window.remove_dock_widget(dock)
+    labels.visible = False
+    panel = SegmentPanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Segment with a network", area="right")
+    panel.inputs.models.refresh()
+    panel.inputs.models.choose(next(c.title for c in panel.inputs.models.choices if "lsn-liver" in c.title))
+    viewer.dims.set_current_step(0, UNSEEN)
+    panel.inputs.extent.set_mode("slice")
+    panel.inputs.click.make()
+    place = np.argwhere(drawn[UNSEEN] > 0)
+    inner = place[np.argmin(np.square(place - place.mean(0)).sum(1))]
+    panel.inputs.click.layer.add((UNSEEN, *inner))
+    panel.watch()
+    window.wait(lambda: panel.segment_run.state.ended, LIMIT_S)
+    window.save("lsn_0_end")
+    panel.steps.slider.setValue(len(panel.segment_run.steps) // 3)
+    window.save("lsn_2_watch")
 
 
 if __name__ == "__main__":

@@ -42,9 +42,30 @@ def points_to_seeds(points_layer: Points, source_layer: Image | Labels, region: 
     """
     from src_models.levelset.initial import Seeds, Sphere
 
+    centres = points_in_region(points_layer, source_layer, region, "seed points")
+    return Seeds(spheres=tuple(Sphere(centre=tuple(centre), radius=radius_mm) for centre in centres), strokes=())
+
+
+def points_in_region(
+    points_layer: Points, source_layer: Image | Labels, region: Region, what: str
+) -> list[list[float]]:
+    """Points of a layer in mm along the axes of a region of the source, from the centre of its first voxel.
+
+    Parameters
+    ----------
+    points_layer, source_layer, region
+        As for `points_to_seeds`.
+    what : str
+        What the points are, in the plural.
+
+    Raises
+    ------
+    InputError
+        Where there are no points, or some lie outside the region.
+    """
     coordinates = np.atleast_2d(np.asarray(points_layer.data, dtype=np.float64))
     if coordinates.size == 0:
-        raise InputError("seeds-none", "There are no seed points", "", "Click into the structure to add one.")
+        raise InputError("seeds-none", f"There are no {what}", "", "Click into the structure to add one.")
     volume = describe_layer(source_layer)
     taken = check_region(region, volume.shape)
     indices = _indices_in_source(points_layer, source_layer, coordinates, taken)
@@ -52,12 +73,11 @@ def points_to_seeds(points_layer: Points, source_layer: Image | Labels, region: 
     if not here.any():
         raise InputError(
             "seeds-elsewhere",
-            f"None of the {len(indices)} seed points lies on the slice on show",
+            f"None of the {len(indices)} {what} lies on the slice on show",
             "",
             "Add one there, or move to the slice that has them.",
         )
-    centres = _local_mm(indices[here], taken, volume, "seed points")
-    return Seeds(spheres=tuple(Sphere(centre=tuple(centre), radius=radius_mm) for centre in centres), strokes=())
+    return _local_mm(indices[here], taken, volume, what)
 
 
 def shapes_to_seeds(

@@ -7,12 +7,12 @@ that went on from another, seeds that were turned inside out) is replayed from i
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_lsnet.levelset.request import Request
+from napari_lsnet.stored_place import stored_order, stored_point
 from src_models.geometry import StoredOrder
 from src_models.levelset.parameters import LevelSetParameters
 
@@ -103,7 +103,7 @@ def as_command_line(request: Request, result: LevelSetResult) -> str:
         words = ["lsnet", "replay", RECORD_PLACEHOLDER, "--source", image, "--out", "replayed.nii.gz"]
         return "\n".join([*notes, shlex.join(words)]) + "\n"
     words = ["lsnet", "evolve", image]
-    order = stored_order(request)
+    order = stored_order(request.source, request.volume)
     if isinstance(request.initial, np.ndarray):
         seeds, seed_notes = _seed_file(request)
         notes += seed_notes
@@ -112,37 +112,13 @@ def as_command_line(request: Request, result: LevelSetResult) -> str:
             words += ["--label", str(request.start.label)]
     else:
         for sphere in request.initial.spheres:
-            place = stored_point(request, sphere.centre, order)
+            place = stored_point(request.volume, request.region, sphere.centre, order)
             words += ["--point", ",".join(_number(x) for x in place) + f":{_number(sphere.radius)}"]
     words += ["--out", "result.nii.gz", *_frame_words(request), *_crop_words(request, order)]
     from src_models.cli.options import command_line
 
     words += command_line(effective_parameters(request, result))
     return "\n".join([*notes, shlex.join(words)]) + "\n"
-
-
-def stored_order(request: Request) -> StoredOrder:
-    """How the array of the layer relates to that of its file, or of the one it will be saved to."""
-    content: Mapping[str, Any] = dict(request.source.metadata).get("lsnet", {}).get("stored_order") or {}
-    ndim = len(request.volume.spatial_axes)
-    if not content:
-        return StoredOrder.identity(ndim)
-    return StoredOrder(tuple(content["axes"]), tuple(content["flips"]))
-
-
-def stored_point(request: Request, centre: tuple[float, ...], order: StoredOrder) -> list[float]:
-    """A point of the region, in mm from the centre of the file's first voxel along the file's axes."""
-    spacing = request.volume.spacing
-    inner = iter(centre)
-    presented = []
-    for axis, h in zip(request.volume.spatial_axes, spacing, strict=True):
-        part = request.region[axis]
-        presented.append(part.start * h + next(inner) if isinstance(part, slice) else part * h)
-    stored = [0.0] * len(presented)
-    for k, axis in enumerate(order.axes):
-        last = (request.volume.shape[request.volume.spatial_axes[k]] - 1) * spacing[k]
-        stored[axis] = last - presented[k] if order.flips[k] else presented[k]
-    return stored
 
 
 def _crop_words(request: Request, order: StoredOrder) -> list[str]:

@@ -27,12 +27,15 @@ class Standing:
         Whether there is something to copy.
     can_hand_over : bool
         Whether there is a probability for the level set.
+    has_steps : bool
+        Whether the model is one whose steps can be watched.
     """
 
     state: JobState
     can_run: bool
     has_result: bool
     can_hand_over: bool
+    has_steps: bool = False
 
 
 class Controls(RunControls):
@@ -45,14 +48,19 @@ class Controls(RunControls):
 
     Attributes
     ----------
-    hand_over : Signal()
+    watch, hand_over : Signal()
         The button was clicked.
     """
 
+    watch = Signal()
     hand_over = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("labels", "Segment the image with the model", "Stop and keep what is finished", parent)
+        self.watch_button = push_button(
+            "Watch", "The same run, and its level set is shown after every step, from coarse to fine", self.watch
+        )
+        self.watch_button.hide()
         self.hand_over_button = push_button(
             "To level set",
             "Open the level set with the probability as its image and the labels as its start",
@@ -65,7 +73,8 @@ class Controls(RunControls):
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(4)
-        rows.addLayout(row_of((self.run_button, 3), (self.cancel_button, 2), (self.hand_over_button, 2)))
+        buttons = ((self.run_button, 3), (self.watch_button, 2), (self.cancel_button, 2), (self.hand_over_button, 2))
+        rows.addLayout(row_of(*buttons))
         rows.addWidget(self.bar)
         rows.addWidget(self.status)
         rows.addWidget(self.report_button)
@@ -78,6 +87,8 @@ class Controls(RunControls):
         live = now.state in (JobState.RUNNING, JobState.PAUSED)
         self.run_button.setText(RUN_TEXT.get(now.state, "Run"))
         self.run_button.setEnabled(live or (now.can_run and not busy and not stopping))
+        self.watch_button.setVisible(now.has_steps)
+        self.watch_button.setEnabled(now.can_run and not busy and not stopping)
         self.cancel_button.setEnabled(busy)
         self.hand_over_button.setEnabled(now.can_hand_over and not busy and not stopping)
         self.allow_copies(now.has_result and not busy and not stopping)

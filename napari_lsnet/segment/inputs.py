@@ -13,6 +13,7 @@ from napari_lsnet.image_input import ImageInput
 from napari_lsnet.network_image import channel_fault, order_in_file, region_of, sample_of, space_seen, value_unit
 from napari_lsnet.roles import is_image
 from napari_lsnet.section import section_title, warning_line
+from napari_lsnet.segment.click import ClickChooser
 from napari_lsnet.segment.model_chooser import ModelChooser
 from napari_lsnet.segment.outputs import PROBABILITY
 from napari_lsnet.segment.request import Request, read_request
@@ -23,9 +24,11 @@ from src_models.inference.parameters import PredictionParameters
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+_ONE_FRAME = "{} on one time point at a time: choose the one on show under Work on."
+
 
 class Inputs(QWidget):
-    """Image, model and extent.
+    """Image, model, click where the model begins at one, and extent.
 
     Parameters
     ----------
@@ -50,6 +53,7 @@ class Inputs(QWidget):
         self._viewer = viewer
         self.image = ImageInput(viewer, _may_be_segmented, "The image to segment")
         self.models = ModelChooser()
+        self.click = ClickChooser(viewer)
         self.extent = ExtentChooser(viewer, series=True)
         self.mismatch = warning_line()
         rows = QVBoxLayout(self)
@@ -59,9 +63,12 @@ class Inputs(QWidget):
             rows.addWidget(_title(title))
             rows.addWidget(part)
         rows.insertWidget(4, self.mismatch)
+        rows.insertWidget(5, self.click)
         self.image.changed.connect(self._on_image)
         self.models.changed.connect(self._on_changed)
         self.extent.changed.connect(self._on_changed)
+        self.click.changed.connect(self._on_changed)
+        self.click.refused.connect(self.refused)
         for part in (self.image, self.models, self.extent):
             part.refused.connect(self.refused)
         dims = viewer.dims.events
@@ -77,7 +84,7 @@ class Inputs(QWidget):
             return region_of(self.image.layer, self._viewer.dims, self.extent.mode, self.extent.box_slices())
         return None
 
-    def request(self, parameters: PredictionParameters) -> Request:
+    def request(self, parameters: PredictionParameters, *, watched: bool = False) -> Request:
         """Read everything that a run needs.
 
         Raises
@@ -88,7 +95,18 @@ class Inputs(QWidget):
         assert self.models.choice is not None
         box = self.extent.box_slices()
         mode = self.extent.mode
-        return read_request(self.image.layer, self._viewer.dims, mode, box, self.models.choice, parameters)
+        choice, clicks = self.models.choice, self.click.layer
+        return read_request(self.image.layer, self._viewer.dims, mode, box, choice, parameters, clicks, watched=watched)
+
+    @property
+    def can_be_watched(self) -> bool:
+        """Whether the model is a level set network, whose steps can be shown."""
+        choice = self.models.choice
+        return choice is not None and choice.card.network.get("name") == "lsn"
+
+    def why_no_watch(self) -> str:
+        """Why the steps cannot be shown though a run could begin; "" where they can."""
+        return _ONE_FRAME.format("The steps are shown") if self.extent.mode == "series" else ""
 
     def why_not(self) -> str:
         """Why a run cannot begin; "" where nothing is missing."""
@@ -105,11 +123,14 @@ class Inputs(QWidget):
             region_of(self.image.layer, self._viewer.dims, self.extent.mode, self.extent.box_slices())
         except LsnetError as error:
             return str(error)
-        return ""
+        if choice.card.click is not None and self.extent.mode == "series":
+            return _ONE_FRAME.format("A model that begins at a click works")
+        return self.click.why_not()
 
     def lock(self, locked: bool) -> None:
         """While a run is under way, nothing can be exchanged."""
         self.image.lock(locked)
+        self.click.setEnabled(not locked)
         for part in (self.models, self.extent):
             part.setEnabled(not locked)
 
@@ -118,6 +139,8 @@ class Inputs(QWidget):
         self._on_changed()
 
     def _on_changed(self) -> None:
+        choice = self.models.choice
+        self.click.follow(self.image.layer, self.image.volume, None if choice is None else choice.card)
         self._compare()
         self.changed.emit()
 

@@ -22,6 +22,7 @@ from napari_lsnet.segment.controls import Controls, Standing
 from napari_lsnet.segment.foresight import Costs, costs_of, learn_pace, seconds_for
 from napari_lsnet.segment.inputs import Inputs
 from napari_lsnet.segment.run import run_of
+from napari_lsnet.segment.steps_bar import StepsBar
 from src_models.errors import LsnetError
 from src_models.inference.parameters import PredictionParameters
 
@@ -72,6 +73,7 @@ class SegmentPanel(QWidget):
         self._connect()
         self._keys = Bindings(viewer, {"run": self.run})
         self.destroyed.connect(self._keys.release)
+        self._on_stepped()
         self.controls.run_button.setToolTip(self.controls.run_button.toolTip() + hint("run"))
         self._follow()
 
@@ -82,6 +84,7 @@ class SegmentPanel(QWidget):
         self.form = ParameterForm(PredictionParameters, visible_when=_VISIBLE, group_titles=_GROUPS)
         self.form.set_value(settings.last_used(PredictionParameters))
         self.forecast_line = wrapped_line()
+        self.steps = StepsBar()
         self.controls = Controls()
         upper = QWidget()
         rows = QVBoxLayout(upper)
@@ -100,6 +103,7 @@ class SegmentPanel(QWidget):
         outer.setSpacing(4)
         outer.addWidget(scroll, 1)
         outer.addWidget(self.forecast_line)
+        outer.addWidget(self.steps)
         outer.addWidget(self.controls)
         self.setMinimumWidth(300)
 
@@ -113,7 +117,10 @@ class SegmentPanel(QWidget):
         self.segment_run.changed.connect(self._follow)
         self.segment_run.updated.connect(self._on_updated)
         self.segment_run.ended.connect(self._on_ended)
+        self.segment_run.stepped.connect(self._on_stepped)
+        self.steps.moved.connect(self.segment_run.show_step)
         self.controls.run.connect(self.run)
+        self.controls.watch.connect(self.watch)
         self.controls.cancel.connect(self.cancel)
         self.controls.hand_over.connect(self.hand_over)
 
@@ -134,6 +141,11 @@ class SegmentPanel(QWidget):
         elif not self.segment_run.is_busy:
             self._begin()
 
+    def watch(self) -> None:
+        """Run, with the level set of a level set network shown after every step."""
+        if not self.segment_run.is_busy:
+            self._begin(watched=True)
+
     def cancel(self) -> None:
         """Stop and keep what is finished."""
         self.segment_run.cancel()
@@ -149,14 +161,14 @@ class SegmentPanel(QWidget):
 
     # ---- what the inputs cause
 
-    def _begin(self) -> None:
-        reason = self.inputs.why_not() or self._invalid
+    def _begin(self, *, watched: bool = False) -> None:
+        reason = self.inputs.why_not() or self._invalid or (self.inputs.why_no_watch() if watched else "")
         if reason:
             self._refuse(reason)
             return
         try:
             parameters = self.form.value()
-            request = self.inputs.request(parameters)
+            request = self.inputs.request(parameters, watched=watched)
         except LsnetError as error:
             self._refuse(str(error))
             return
@@ -213,6 +225,9 @@ class SegmentPanel(QWidget):
             self._tell_news()
             self._news_timer.start()
 
+    def _on_stepped(self) -> None:
+        self.steps.show_step(self.segment_run.shown, len(self.segment_run.steps))
+
     def _tell_news(self) -> None:
         if self._news and self.segment_run.state is not JobState.PAUSED:
             self.controls.tell(self._news)
@@ -254,6 +269,7 @@ class SegmentPanel(QWidget):
                 can_run=not reason,
                 has_result=run.result is not None,
                 can_hand_over=self._probability() is not None,
+                has_steps=self.inputs.can_be_watched,
             )
         )
         self.inputs.lock(run.is_busy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from napari_lsnet.segment.request import Request
+from napari_lsnet.stored_place import stored_order, stored_point
 
 IMAGE_PLACEHOLDER = "image.nii.gz"
 
@@ -22,6 +23,8 @@ def as_python(request: Request) -> str:
         others += ", stored_order=order"
         kept = [k for k, axis in enumerate(request.volume.spatial_axes) if isinstance(request.region[axis], slice)]
         turned = [f"order = volume.stored_order.of_axes({kept})"]
+    if request.points:
+        others += f", points={tuple(tuple(round(x, 4) for x in point) for point in request.points)!r}"
     lines = [
         "from pathlib import Path",
         "",
@@ -51,6 +54,10 @@ def as_command_line(request: Request) -> str:
     from src_models.cli.options import command_line
 
     words = ["lsnet", "predict", path, "--weights", request.choice.name, "--out", "segmented"]
+    order = stored_order(request.source, request.volume)
+    for point in request.points:
+        place = stored_point(request.volume, request.region, point, order)
+        words += ["--point", ",".join(f"{x:.10g}" for x in place)]
     return "\n".join([*notes, shlex.join([*words, *command_line(request.parameters)])]) + "\n"
 
 

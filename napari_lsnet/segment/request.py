@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from napari_lsnet.network_image import (
     value_unit,
 )
 from napari_lsnet.placed_record import beside, placed
+from napari_lsnet.seeds import points_in_region
 from napari_lsnet.transforms import Region
 from src_models.errors import InputError
 from src_models.geometry import StoredOrder
@@ -53,6 +54,10 @@ class Request:
         The model.
     parameters : PredictionParameters
         How.
+    points : tuple of tuple of float
+        Clicks in mm from the centre of the first voxel of the region, for a model that begins at one.
+    watched : bool
+        Whether the level set of a level set network is told after every step.
     stop : threading.Event
         Set to end a window that takes long.
     """
@@ -64,6 +69,8 @@ class Request:
     series: bool
     choice: ModelChoice
     parameters: PredictionParameters
+    points: tuple[tuple[float, ...], ...] = ()
+    watched: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -92,7 +99,11 @@ class Request:
         from src_models.weights.store import load
 
         models = tuple(load(path) for path in self.choice.paths)
-        work = predict_series if self.series else predict
+        work: Callable[..., Generator[Progress, Any, Prediction]] = predict_series if self.series else predict
+        if self.watched:
+            from src_models.inference.lsn_steps import predict_steps
+
+            work = predict_steps
         return (
             yield from work(
                 models,
@@ -102,6 +113,7 @@ class Request:
                 unit=self.volume.unit,
                 value_unit=value_unit(self.source),
                 stored_order=self.order,
+                points=self.points,
                 interrupt=self.stop.is_set,
             )
         )
@@ -122,8 +134,11 @@ def read_request(
     box: tuple[slice, ...] | None,
     choice: ModelChoice,
     parameters: PredictionParameters,
+    clicks: Any = None,
+    *,
+    watched: bool = False,
 ) -> Request:
-    """Read the image from its layer.
+    """Read the image from its layer, and the clicks from theirs.
 
     Parameters
     ----------
@@ -139,6 +154,10 @@ def read_request(
         The model.
     parameters : PredictionParameters
         How.
+    clicks : Points, optional
+        For a model that begins at a click.
+    watched : bool
+        Whether the steps of a level set network are shown.
 
     Raises
     ------
@@ -152,4 +171,8 @@ def read_request(
         raise InputError("image-channels", fault, "", "Choose another image or model.")
     region = region_of(source, dims, mode, box)
     image = read_image(source, region, channels)
-    return Request(source, volume, region, image, time_axes(region, volume) == 1, choice, parameters)
+    points: tuple[tuple[float, ...], ...] = ()
+    if choice.card.click is not None:
+        points = tuple(tuple(point) for point in points_in_region(clicks, source, region, "clicks"))
+    series = time_axes(region, volume) == 1
+    return Request(source, volume, region, image, series, choice, parameters, points, watched)

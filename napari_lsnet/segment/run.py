@@ -15,11 +15,15 @@ from napari_lsnet.segment.outputs import add_outputs
 from napari_lsnet.segment.replay_text import as_command_line, as_python
 from napari_lsnet.segment.request import Request
 from napari_lsnet.segment.slabs import LiveLabels, SlabWatch, result_shape
+from napari_lsnet.segment.steps import KeptStep, StepsLayer, StepWatch
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from src_models.record import Record
+
+UNDER_CONTOUR = 0.35
+"""Opacity of labels below a contour."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,18 @@ class SegmentRun(OneJob):
     ----------
     changed : Signal()
         The state is another.
+    stepped : Signal()
+        Another step of a level set is on show, or there are more to choose from.
     updated : Signal(object)
         An `Update` of the job.
     ended : Signal(object)
         The `Ending` of the job; the layers are there.
+    shown : KeptStep or None
+        The step on show of a run that is watched.
     """
 
     changed = Signal()
+    stepped = Signal()
     updated = Signal(object)
     ended = Signal(object)
 
@@ -77,6 +86,10 @@ class SegmentRun(OneJob):
         self._viewer = ref(viewer)
         self._job: Job | None = None
         self._live: LiveLabels | None = None
+        self._watch: StepWatch | None = None
+        self._steps: StepsLayer | None = None
+        self._looks_back = False
+        self.shown: KeptStep | None = None
         self.request: Request | None = None
         self.result: Any = None  # a Prediction
         self.layers: dict[str, Any] = {}
@@ -91,11 +104,15 @@ class SegmentRun(OneJob):
         if self.is_busy:
             return
         self.request, self.result, self.layers = request, None, {}
+        self._forget_steps()
+        viewer = self._viewer()
+        if request.watched and viewer is not None:
+            self._watch, self._steps = StepWatch(), StepsLayer(viewer, request)
         self._job = Job(
             request.make,
             title="The segmentation",
             device=request.parameters.device,
-            watch=SlabWatch(result_shape(request), request.series),
+            watch=self._watch or SlabWatch(result_shape(request), request.series),
         )
         self._job.state_changed.connect(lambda _: self.changed.emit())
         self._job.updated.connect(self._on_updated)
@@ -118,9 +135,40 @@ class SegmentRun(OneJob):
             self.request.stop.set()
             self._job.cancel()
 
+    @property
+    def steps(self) -> tuple[KeptStep, ...]:
+        """Of the newest run, where it was watched."""
+        return () if self._watch is None else tuple(self._watch.steps)
+
+    def show_step(self, place: int) -> None:
+        """Show another step, by its place in `steps`."""
+        steps = self.steps
+        if self._steps is not None and place < len(steps):
+            self._looks_back = place < len(steps) - 1
+            self._show(steps[place])
+
+    def _show(self, step: KeptStep) -> None:
+        assert self._steps is not None
+        self.shown = step
+        self._steps.draw(step)
+        self.stepped.emit()
+
+    def _forget_steps(self) -> None:
+        if self._steps is not None:
+            self._steps.remove()
+        self._watch = self._steps = self.shown = None
+        self._looks_back = False
+        self.stepped.emit()
+
     def _on_updated(self, update: Update) -> None:
         viewer = self._viewer()
-        if viewer is not None and self.request is not None and update.picture is not None:
+        if self._steps is not None:
+            # whoever has gone back to look at a step is not torn away from it
+            if update.picture is not None and not self._looks_back:
+                self._show(update.picture)
+            elif self.shown is not None:
+                self.stepped.emit()
+        elif viewer is not None and self.request is not None and update.picture is not None:
             if self._live is None:
                 self._live = LiveLabels(viewer, self.request)
             self._live.draw(update.picture)
@@ -134,8 +182,18 @@ class SegmentRun(OneJob):
         viewer = self._viewer()
         if self.result is not None and self.request is not None and viewer is not None and self._worth_keeping():
             self.layers = add_outputs(viewer, self.request, self.result)
+            self._below_the_contour()
         self.ended.emit(ending)
         self.changed.emit()
+
+    def _below_the_contour(self) -> None:
+        """The labels shine through, so that every step can be seen on them."""
+        steps = self.steps
+        if self._steps is not None and steps:
+            self.layers["labels"].opacity = UNDER_CONTOUR
+            if not self._looks_back:
+                self._show(steps[-1])
+            self._steps.to_top()
 
     def _worth_keeping(self) -> bool:
         """A run that was stopped before anything was finished leaves no layer."""

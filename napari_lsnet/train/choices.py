@@ -33,10 +33,29 @@ class TrainingChoices(BaseModel):
         "fcn32s",
         "fcn16s",
         "fcn8s",
+        "lsn",
     ] = _choice(
         "unet",
         "Network",
-        "auto: network, patch and batch follow from the data by nnU-Net's rules; it needs a graphics card to be quick.",
+        "auto: network, patch and batch follow from the data by nnU-Net's rules; it needs a graphics card to be quick. "
+        "lsn: the level set equation with learned kernels.",
+        "basic",
+    )
+    lsn_start: Literal["stem", "seed", "threshold", "ones"] = _choice(
+        "stem",
+        "Level set begins",
+        "stem: by a few convolutions; seed: at a click, which every prediction then asks for; threshold: in a learned "
+        "range of grey values; ones: everywhere.",
+        "basic",
+    )
+    lsn_edge: Literal["kernels", "unet"] = _choice(
+        "kernels", "Edges", "kernels: learned ones of three voxels a side; unet: a small UNet gives them.", "basic"
+    )
+    lsn_steps: tuple[int, ...] | None = _choice(
+        None,
+        "Level set steps",
+        "One number per level, coarsest first, such as 20, 10, 5: a front then crosses an organ in few steps. Empty "
+        "for the usual ones.",
         "basic",
     )
     configuration: Literal["auto", "2d", "3d_fullres", "3d_lowres"] = _choice(
@@ -80,6 +99,13 @@ class TrainingChoices(BaseModel):
             raise ValueError("needs 2 or 3 numbers of at least 1")
         return value
 
+    @field_validator("lsn_steps")
+    @classmethod
+    def _some_steps(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not 1 <= len(value) <= 6 or min(value) < 0 or sum(value) < 1):
+            raise ValueError("needs 1 to 6 numbers, coarsest level first, with at least one step")
+        return value
+
     def plan_words(self) -> list[str]:
         """Flags of ``lsnet train`` that make the plan."""
         words: list[str] = []
@@ -101,6 +127,10 @@ class TrainingChoices(BaseModel):
         for flag, value in numbers:
             if value is not None:
                 words += [flag, str(value)]
+        if self.network == "lsn":
+            words += ["--set", f"network.start={self.lsn_start}", "--set", f"network.edge={self.lsn_edge}"]
+            if self.lsn_steps is not None:
+                words += ["--set", f"network.steps={json.dumps(self.lsn_steps)}"]
         return words
 
     def run_words(self) -> list[str]:

@@ -10,6 +10,8 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QListWidget, QPushButton, QVB
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.layers import describe_layer
 from napari_lsnet.roles import is_image, is_labels
+from napari_lsnet.section import wrapped_line
+from napari_lsnet.train.slices import MarkedSlices, came_from_slices
 from napari_lsnet.train.source import Example, examples_of, numbered
 from src_models.errors import InputError, LsnetError
 
@@ -54,6 +56,13 @@ class PairList(QWidget):
         self.list.setMinimumHeight(56)
         self.frames = QCheckBox("each time point is another patient")
         self.frames.setToolTip("Only where a stack holds pictures of different patients")
+        self.marked = QCheckBox("only slices that hold labels")
+        self.marked.setToolTip(
+            "For slices that were accepted or painted here and there: they are learnt from as pictures, the others are "
+            "left out. Off: the volume is labelled completely, and what is not labelled is background"
+        )
+        self.left_out = wrapped_line()
+        self._slices: dict[tuple[int, int], MarkedSlices] = {}
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(3)
@@ -65,9 +74,12 @@ class PairList(QWidget):
             rows.addLayout(row)
         rows.addWidget(self.list, 1)
         rows.addWidget(self.frames)
+        rows.addWidget(self.marked)
+        rows.addWidget(self.left_out)
         self.add_button.clicked.connect(self.add)
         self.remove_button.clicked.connect(self.remove)
         self.frames.toggled.connect(lambda _: self.changed.emit())
+        self.marked.toggled.connect(self._on_marked)
         viewer.layers.events.removed.connect(self._on_removed)
         self._show()
 
@@ -81,11 +93,15 @@ class PairList(QWidget):
             self.refused.emit(f"{image.name!r} is in the list already. Remove it first to give it other labels.")
             return
         try:
-            examples_of(image, labels, frames_are_patients=False)
+            (*_, example) = examples_of(image, labels, frames_are_patients=False)
         except LsnetError as error:
             self.refused.emit(str(error))
             return
         self._pairs.append((image, labels))
+        if example.labels.ndim == 3:
+            slices = self._slices[(id(image), id(labels))] = MarkedSlices.of(example.labels)
+            if slices.places and (slices.has_gaps or (slices.left_out and came_from_slices(labels))):
+                self.marked.setChecked(True)
         self._show()
         self.changed.emit()
 
@@ -104,7 +120,15 @@ class PairList(QWidget):
 
     def key(self) -> tuple[tuple[int, int], ...]:
         """Which layers, and whether time points are patients."""
-        return (*((id(image), id(labels)) for image, labels in self._pairs), (int(self.frames.isChecked()), 0))
+        return (
+            *((id(image), id(labels)) for image, labels in self._pairs),
+            (int(self.frames.isChecked()), int(self.takes_slices)),
+        )
+
+    @property
+    def takes_slices(self) -> bool:
+        """Whether slices that hold labels are the cases."""
+        return self.marked.isChecked() and not self.marked.isHidden()
 
     def examples(self) -> tuple[Example, ...]:
         """The pairs, read from their layers.
@@ -116,8 +140,22 @@ class PairList(QWidget):
         """
         if not self._pairs:
             raise InputError("pairs-none", "There is no pair to learn from", "", "Choose image and labels, then Add.")
-        many = self.frames.isChecked()
-        return numbered([one for pair in self._pairs for one in examples_of(*pair, frames_are_patients=many)])
+        how = {"frames_are_patients": self.frames.isChecked(), "marked_slices": self.takes_slices}
+        return numbered([one for pair in self._pairs for one in examples_of(*pair, **how)])
+
+    def _on_marked(self) -> None:
+        self._tell_left_out()
+        self.changed.emit()
+
+    def _tell_left_out(self) -> None:
+        """Which slices are not learnt from."""
+        said = [
+            f"{image.name}: {self._slices[key].sentence}"
+            for image, labels in self._pairs
+            if (key := (id(image), id(labels))) in self._slices
+        ]
+        self.left_out.setText("\n".join(said) if self.takes_slices else "")
+        self.left_out.setVisible(bool(self.left_out.text()))
 
     def _on_removed(self, _event: Any = None) -> None:
         try:
@@ -131,8 +169,12 @@ class PairList(QWidget):
 
     def _show(self) -> None:
         self.list.clear()
-        timed = False
+        timed = flat = False
         for image, labels in self._pairs:
             self.list.addItem(f"{image.name}  +  {labels.name}")
             timed = timed or "t" in describe_layer(image).roles
+            key = (id(image), id(labels))
+            flat = flat or (key in self._slices and self._slices[key].left_out > 0)
         self.frames.setVisible(timed)
+        self.marked.setVisible(flat)
+        self._tell_left_out()

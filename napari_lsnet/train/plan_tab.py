@@ -26,6 +26,7 @@ from napari_lsnet.train.choices import TrainingChoices
 from napari_lsnet.views import time_text
 
 _GROUPS = {"basic": "", "run": "Device", "advanced": "Advanced"}
+_VISIBLE = {name: lambda c: c.network == "lsn" for name in ("lsn_start", "lsn_edge", "lsn_steps")}
 
 
 class PlanTab(QWidget):
@@ -49,7 +50,7 @@ class PlanTab(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.form = ParameterForm(TrainingChoices, group_titles=_GROUPS, buttons=False)
+        self.form = ParameterForm(TrainingChoices, visible_when=_VISIBLE, group_titles=_GROUPS, buttons=False)
         self.form.set_value(settings.last_used(TrainingChoices))
         self.name = QLineEdit()
         self.name.setPlaceholderText("by network and data")

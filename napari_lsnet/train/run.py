@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from napari_lsnet import model_list
 from napari_lsnet.child import Child
 from napari_lsnet.jobs import Ending, JobState
+from napari_lsnet.train.drift_plot import PREFIX
 from src_models.errors import LsnetError
 from src_models.training.sample_text import SamplePicture, unpack
 
@@ -34,10 +35,21 @@ class Curves:
         Epoch and loss of a step.
     dice : list of (float, float)
         Epoch and mean Dice on validation patches.
+    drift : dict of str to list of (float, float)
+        Of a level set network, by column of the log: epoch and how far a kernel has gone from its stencil.
     """
 
     loss: list[tuple[float, float]] = field(default_factory=list)
     dice: list[tuple[float, float]] = field(default_factory=list)
+    drift: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def take_drift(self, row: Mapping[str, Any]) -> None:
+        """The drift columns of a row of the log."""
+        epoch = _number(row.get("epoch"))
+        for name, told in row.items():
+            value = _number(told) if name.startswith(PREFIX) else None
+            if value is not None and epoch is not None:
+                self.drift.setdefault(name, []).append((epoch, value))
 
 
 class TrainRun(QObject):
@@ -188,6 +200,7 @@ class TrainRun(QObject):
         dice, epoch = _number(event.get("dice")), _number(event.get("epoch"))
         if dice is not None and epoch is not None:
             self.curves.dice.append((epoch, dice))
+        self.curves.take_drift(event)
         picture = event.get("sample")
         if isinstance(picture, dict):
             self.sample = unpack(picture) or self.sample
@@ -269,6 +282,7 @@ class TrainRun(QObject):
             lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
             for row in map(json.loads, lines):
                 self.curves.loss.append((float(row["epoch"]), float(row["loss"])))
+                self.curves.take_drift(row)
                 if "dice" in row:
                     self.curves.dice.append((float(row["epoch"]), float(row["dice"])))
         except (OSError, ValueError, KeyError, TypeError):

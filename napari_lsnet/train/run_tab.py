@@ -5,13 +5,14 @@ from __future__ import annotations
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_lsnet.section import wrapped_line
+from napari_lsnet.train.drift_plot import DriftPlot
 from napari_lsnet.train.run import TrainRun
 from napari_lsnet.train.sample_view import SampleView
 from napari_lsnet.views import Curve, CurvePlot
 
 
 class RunTab(QWidget):
-    """Loss and Dice by epoch, and the newest sample.
+    """Loss and Dice by epoch, the drift of the kernels of a level set network, and the newest sample.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ class RunTab(QWidget):
         self.dice = Curve("Dice", "", "#e09f3e", top=1.0)
         self.plot = CurvePlot(self.loss, self.dice, x_name="epoch")
         self.plot.setMinimumHeight(130)
+        self.drift = DriftPlot()
+        self.drift.hide()
         self.sample = SampleView()
         self.plan = wrapped_line()
         rows = QVBoxLayout(self)
@@ -35,6 +38,7 @@ class RunTab(QWidget):
         rows.setSpacing(6)
         rows.addWidget(self.plan)
         rows.addWidget(self.plot)
+        rows.addWidget(self.drift)
         rows.addWidget(self.sample, 1)
         run.moved.connect(self.follow)
         self.follow()
@@ -45,4 +49,6 @@ class RunTab(QWidget):
         for curve, points in ((self.loss, curves.loss), (self.dice, curves.dice)):
             curve.x, curve.y = [x for x, _ in points], [y for _, y in points]
         self.plot.update()
+        self.drift.show_drift(curves.drift)
+        self.drift.setVisible(bool(self.drift.lines))
         self.sample.show_sample(self._run.sample)

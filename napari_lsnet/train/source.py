@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_lsnet.layers import describe_layer, patient_grid, read_region
 from napari_lsnet.regions import whole_region
 from napari_lsnet.seeds import labels_of_region
+from napari_lsnet.train.slices import MarkedSlices
 from src_models.errors import InputError, SaveError
 from src_models.geometry import Grid, Segmentation, Volume
 from src_models.progress import Progress
@@ -207,7 +208,7 @@ class Source:
         )
 
 
-def examples_of(image: Any, labels: Any, *, frames_are_patients: bool) -> list[Example]:
+def examples_of(image: Any, labels: Any, *, frames_are_patients: bool, marked_slices: bool = False) -> list[Example]:
     """Read a pair of layers; every time point is a case.
 
     Parameters
@@ -218,6 +219,8 @@ def examples_of(image: Any, labels: Any, *, frames_are_patients: bool) -> list[E
         On its voxels.
     frames_are_patients : bool
         Whether each time point is another patient; else all are one.
+    marked_slices : bool
+        Whether the slices of a volume that hold labels are the cases, as pictures, and the others are left out.
 
     Raises
     ------
@@ -249,16 +252,42 @@ def examples_of(image: Any, labels: Any, *, frames_are_patients: bool) -> list[E
     grid = patient_grid(image) or Grid(
         tuple(volume.shape[axis] for axis in volume.spatial_axes), volume.spacing, spacing_known=volume.spacing_known
     )
-    if "t" not in volume.roles:
-        return [Example(name, name, values, marked, grid)]
-    time = volume.roles.index("t")
-    frames = zip(np.moveaxis(values, time, 0), np.moveaxis(marked, time, 0), strict=True)
-    digits = len(str(volume.shape[time] - 1))
+    found = [Example(name, name, values, marked, grid)]
+    if "t" in volume.roles:
+        time = volume.roles.index("t")
+        frames = zip(np.moveaxis(values, time, 0), np.moveaxis(marked, time, 0), strict=True)
+        digits = len(str(volume.shape[time] - 1))
+        titles = [f"{name}-t{number:0{digits}}" for number in range(volume.shape[time])]
+        found = [
+            Example(title, title if frames_are_patients else name, *frame, grid)
+            for title, frame in zip(titles, frames, strict=True)
+        ]
+    if not marked_slices or len(volume.spatial_axes) == 2:
+        return found
+    slices = [one for example in found for one in slices_of(example)]
+    if not slices:
+        raise InputError(
+            "train-slices", f"No slice of {labels.name!r} holds labels", "", "Paint or accept some slices first."
+        )
+    return slices
+
+
+def slices_of(example: Example) -> list[Example]:
+    """The slices of a volume that hold labels, as pictures of one patient."""
+    marked = MarkedSlices.of(example.labels)
+    kept = [axis for axis in range(3) if axis != marked.axis]
+    spacing = tuple(example.grid.spacing[axis] for axis in kept)
+    digits = len(str(marked.count - 1))
+    grid = Grid(tuple(example.labels.shape[axis] for axis in kept), spacing, spacing_known=example.grid.spacing_known)
     return [
         Example(
-            f"{name}-t{number:0{digits}}", f"{name}-t{number:0{digits}}" if frames_are_patients else name, *frame, grid
+            f"{example.name}-{'zyx'[marked.axis]}{place:0{digits}}",
+            example.patient,
+            np.ascontiguousarray(example.image.take(place, marked.axis)),
+            np.ascontiguousarray(example.labels.take(place, marked.axis)),
+            grid,
         )
-        for number, frame in enumerate(frames)
+        for place in marked.places
     ]
 
 

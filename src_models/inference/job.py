@@ -60,6 +60,8 @@ class Job:
         As for `predict`.
     """
 
+    kind: type[Passes] = Passes
+
     def __init__(
         self,
         models: tuple[Model, ...],
@@ -147,11 +149,11 @@ class Job:
             passes,
             tiling,
             Export(layout.maps, self.classes, self._targets(layout)),
-            # exact is exact: also where a network finds something in a window of one value
-            "none" if tiling.halo is not None else self.parameters.skip,
+            self._skip(tiling),
             self._dark(),
         )
         try:
+            begun = yield from self._first(data, layout, tiling, begun)
             for step in sweep.run():
                 self.notes += step.notes
                 left = "" if step.seconds_left is None else f", {_time(step.seconds_left)} left"
@@ -170,6 +172,17 @@ class Job:
             return self._result("partial", sweep)
         yield from self._finish()
         return self._result("done", sweep)
+
+    def _first(
+        self,
+        data: torch.Tensor,  # noqa: ARG002
+        layout: Layout,  # noqa: ARG002
+        tiling: Tiling,  # noqa: ARG002
+        begun: float,
+    ) -> Generator[PredictionProgress, None, float]:
+        """What goes before the windows, for jobs that do more than this one; gives the share of the work now done."""
+        return begun
+        yield
 
     def _seen(
         self, prepared: Prepared, preprocessing: Preprocessing, earlier: Prediction | None
@@ -237,7 +250,7 @@ class Job:
         wanted = self.parameters
         axes, said = mirrored_axes(wanted, self.card)
         self.notes += said
-        passes = Passes(
+        passes = self.kind(
             self.models,
             device,
             mirror_axes=axes,
@@ -317,6 +330,10 @@ class Job:
             return self.passes(data[(slice(None), *box)].permute(0, *(axis + 1 for axis in layout.network_order)))
 
         return one
+
+    def _skip(self, tiling: Tiling) -> str:
+        """Exact is exact: also where a network finds something in a window of one value."""
+        return "none" if tiling.halo is not None else self.parameters.skip
 
     def _dark(self) -> float | None:
         channel = self.card.preprocessing.channels[0]

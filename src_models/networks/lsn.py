@@ -22,7 +22,7 @@ from src_models.networks.blocks import average_pool, interpolate
 from src_models.networks.lsn_edge import KernelEdge, UNetEdge
 from src_models.networks.lsn_start import Ones, Range, Stem
 from src_models.networks.lsn_terms import WEIGHTS, KernelStart, StepWeights, Surroundings, Weight, drift, learned_step
-from src_models.networks.network import NetOutput, Network, NetworkOptions
+from src_models.networks.network import NetOutput, Network, NetworkOptions, pad_far
 
 Start = Literal["ones", "seed", "threshold", "stem"]
 
@@ -289,10 +289,44 @@ class LevelSetNetwork(Network):
         with nullcontext() if on_meta else torch.autocast(x.device.type, enabled=False):
             u = deque(self.evolve(x), maxlen=1)[0]
             self._check_finite(u, x)
-            logits = u / self.temperature
-            if self.options.head == "softmax":
-                logits = torch.cat((torch.zeros_like(logits[:, :1]), logits), 1)
+            logits = self._logits(u)
         return NetOutput(logits)
+
+    @property
+    def halvings(self) -> tuple[int, ...]:
+        """How often the grid of x is halved for each of the level sets that `evolve` gives."""
+        finest = len(self.levels) - 1
+        counts = [1 + self.options.steps[0], *(max(steps, 1) for steps in self.options.steps[1:])]
+        return tuple(finest - k for k, count in enumerate(counts) for _ in range(count))
+
+    def watch(self, x: Tensor) -> Iterator[Tensor]:
+        """The logits that each level set of `evolve` stands for, on the grid of x; the last are those of `forward`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, C, *spatial)
+            Of any size, as for `forward`. One level set is made per ``next``.
+        """
+        self._check(x)
+        keep = (slice(None), slice(None), *(slice(0, n) for n in x.shape[2:]))
+        padded = pad_far(x, self._padded(x.shape[2:]))
+        states, last = self.evolve(padded), len(self.halvings) - 1
+        for number, halvings in enumerate(self.halvings):
+            # not around the yield: what is cast is a matter of the thread, and others run in between
+            with torch.autocast(x.device.type, enabled=False):
+                u = next(states)
+                if number == last:
+                    self._check_finite(u, padded)
+                for _ in range(halvings):
+                    u = interpolate(u, 2, "linear")
+                logits = self._logits(u)[keep]
+            yield logits
+
+    def _logits(self, u: Tensor) -> Tensor:
+        logits = u / self.temperature
+        if self.options.head == "softmax":
+            logits = torch.cat((torch.zeros_like(logits[:, :1]), logits), 1)
+        return logits
 
     def evolve(self, x: Tensor) -> Iterator[Tensor]:
         """The level sets, shape (B, states, *grid): the start, then after every step, at last on the grid of x.

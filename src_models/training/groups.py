@@ -31,12 +31,15 @@ def groups_from(rule: str | Mapping[str, str], cases: Sequence[str]) -> dict[str
     Raises
     ------
     InputError, FileError
-        Where a case has no group, the expression cannot be read, or it puts several cases into a single group.
+        Where a case has no group, the expression cannot be read, or it puts all cases into a single group.
     """
-    if isinstance(rule, str):
-        found = _from_csv(Path(rule)) if rule.lower().endswith(".csv") else _from_pattern(rule, cases)
-    else:
+    listed = not isinstance(rule, str) or rule.lower().endswith(".csv")
+    if not isinstance(rule, str):
         found = dict(rule)
+    elif listed:
+        found = _from_csv(Path(rule))
+    else:
+        found = _from_pattern(rule, cases)
     missing = [name for name in cases if not found.get(name)]
     if missing:
         raise InputError(
@@ -46,7 +49,8 @@ def groups_from(rule: str | Mapping[str, str], cases: Sequence[str]) -> dict[str
             "Give --groups a rule that covers every case.",
         )
     found = {name: found[name] for name in cases}
-    if len(cases) > 1 and len(set(found.values())) == 1:
+    # a list names every case: slices of one patient are meant so; a pattern may only have met too much
+    if not listed and len(cases) > 1 and len(set(found.values())) == 1:
         raise InputError(
             "groups-single",
             f"The groups put all {len(cases)} cases into one",

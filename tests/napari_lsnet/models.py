@@ -53,3 +53,28 @@ def save_bright_model(
     folder.mkdir(parents=True, exist_ok=True)
     made = store.save(network, made, folder)
     return folder / f"{made.name}@{made.version}.safetensors"
+
+
+def save_level_set_model(folder: Path, *, name: str = "lsn-bright-2d", start: str = "seed", **options: Any) -> Path:
+    """A level set network as it begins: a front that grows in even areas, from a click or from all that is bright."""
+    import torch
+
+    from src_models.networks.zoo import build
+    from src_models.weights import store
+
+    torch.manual_seed(0)
+    given: dict[str, Any] = {"steps": (4, 3), "contrast": 5.0, "seed_radius": 3.0, "range": (50.0, 130.0)} | options
+    network = build("lsn", 1 + (start == "seed"), 2, 2, start=start, **given)
+    card = ModelCard(
+        name=name,
+        network=network.config,
+        ndim=2,
+        patch=(16, 16),
+        preprocessing=Preprocessing(
+            channels=(Channel(name="grey", normalisation="nonorm"),), crop_to_nonzero=False, keep_slice_distance=True
+        ),
+        labels=(Label(name="background", value=0, channel=0), Label(name="bright part", value=1, channel=1)),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    made = store.save(network, card, folder)
+    return folder / f"{made.name}@{made.version}.safetensors"

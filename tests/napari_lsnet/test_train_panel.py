@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from PIL import Image
 
 from napari_lsnet.jobs import JobState
+from napari_lsnet.train.drift_plot import DriftPlot
 from napari_lsnet.train.panel import TrainPanel
 from napari_lsnet.train.run import shared_run
+from napari_lsnet.train.slices import MarkedSlices
+from napari_lsnet.train.source import Example, slices_of
 
 WAIT = 200_000
 
@@ -140,6 +144,113 @@ def test_open_layers_are_saved_beside_the_run_and_planned(panel, qtbot, tmp_path
     assert panel.main_button.text() == "Plan"
 
 
+def test_accepted_slices_of_a_volume_are_learnt_from_and_the_others_are_left_out(panel, qtbot, tmp_path):
+    frames = [picture(number) for number in range(9)]
+    where = (1, 4, 5, 8)
+    marks = np.stack([f[1] if k in where else 0 * f[1] for k, f in enumerate(frames)])
+    given = {"scale": (3, 0.5, 0.7), "units": "mm"}
+    image = panel.viewer.add_image(np.stack([f[0] for f in frames]), name="scan", **given)
+    labels = panel.viewer.add_labels(marks, name="accepted", **given)
+    panel.data.kind.setCurrentIndex(1)
+    pairs = panel.data.pairs
+    pairs.image.choose(image)
+    pairs.labels.choose(labels)
+    pairs.add_button.click()
+    assert pairs.marked.isChecked()
+    assert pairs.left_out.text() == "scan: 4 of 9 slices hold labels; the other 5 are left out."
+    examples = pairs.examples()
+    assert [one.name for one in examples] == ["scan-z1", "scan-z4", "scan-z5", "scan-z8"]
+    assert {one.patient for one in examples} == {"scan"}
+    for one, k in zip(examples, where, strict=True):
+        np.testing.assert_array_equal(one.image, frames[k][0])
+        np.testing.assert_array_equal(one.labels, frames[k][1])
+        assert one.grid.spacing == pytest.approx((0.5, 0.7))
+    key = panel.data.key()
+    pairs.marked.setChecked(False)
+    assert panel.data.key() != key
+    assert [one.labels.shape for one in pairs.examples()] == [(9, 32, 32)]
+    assert pairs.left_out.isHidden()
+    pairs.marked.setChecked(True)
+
+    choose(panel, network="lsn", lsn_start="seed", lsn_steps=(3, 2), fold="all")
+    plan(panel, qtbot)
+    assert panel.plan.words.text().startswith("lsn, 2d: patches of 32 x 32, 2 a step"), panel.status.text()
+    panel.main_button.click()
+    qtbot.waitUntil(lambda: not panel.train_run.is_busy, timeout=WAIT)
+    assert "The model is listed as lsn-layers" in panel.status.text(), panel.status.text()
+    drift = panel.progress.drift
+    assert not drift.isHidden()
+    assert len(drift.lines) == 2 * 3 * 4
+    assert all([x for x, _ in points] == [1, 2] for points in drift.lines.values())
+    assert set(drift.largest()) == {"edge", "rho", "sigma"}
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    logged = max(value for name, value in rows[-1].items() if name.startswith("drift_") and "_rho_" in name)
+    assert drift.largest()["rho"] == logged
+    from src_models.weights.store import load
+
+    card = load(tmp_path / "run" / "model.safetensors").card
+    assert card.network["options"]["steps"] == [3, 2]
+    assert card.click is not None
+    # a dock that goes on with the folder reads the same lines
+    from napari_lsnet.train.run import TrainRun
+
+    again = TrainRun()
+    again._read_log(tmp_path / "run")
+    assert again.curves.drift == panel.train_run.curves.drift
+
+
+@pytest.mark.parametrize(("axis", "letter"), [(0, "z"), (1, "y"), (2, "x")])
+def test_slices_are_taken_across_the_axis_they_were_drawn_on(axis, letter):
+    from src_models.geometry import Grid
+
+    labels = np.zeros((20, 22, 24), np.uint8)
+    labels.swapaxes(0, axis)[7, 3:16, 4:17] = 1
+    image = np.random.default_rng(0).normal(size=labels.shape)
+    (one,) = slices_of(Example("scan", "p", image, labels, Grid(labels.shape, (3.0, 2.0, 1.0))))
+    assert one.name == f"scan-{letter}07"
+    np.testing.assert_array_equal(one.image, image.take(7, axis))
+    assert one.grid.spacing == tuple(h for k, h in enumerate((3.0, 2.0, 1.0)) if k != axis)
+
+
+def test_a_volume_labelled_as_a_whole_stays_one_case(panel):
+    """Empty slices at both ends are background, unless the layer says that slices were accepted into it."""
+    labels = np.zeros((9, 20, 20), np.uint8)
+    labels[3:6, 5:14, 5:14] = 1
+    slices = MarkedSlices.of(labels)
+    assert (slices.axis, slices.places, slices.has_gaps) == (0, (3, 4, 5), False)
+    given = {"scale": (2, 1, 1), "units": "mm"}
+    image = panel.viewer.add_image(np.zeros(labels.shape, np.float32), name="scan", **given)
+    whole = panel.viewer.add_labels(labels, name="whole", **given)
+    pairs = panel.data.pairs
+    pairs.image.choose(image)
+    pairs.labels.choose(whole)
+    pairs.add()
+    assert not pairs.marked.isChecked()
+    assert len(pairs.examples()) == 1
+    pairs.list.setCurrentRow(0)
+    pairs.remove()
+    record = {"source": {"region": [4, [0, 20], [0, 20]]}}
+    whole.metadata = {"lsnet": {"record": record, "records": {"1": record}}}
+    pairs.add()
+    assert pairs.marked.isChecked()
+    assert len(pairs.examples()) == 3
+
+
+def test_a_line_of_the_drift_is_named_by_the_kernel_it_belongs_to(qtbot):
+    from qtpy.QtCore import QPointF
+
+    plot = DriftPlot()
+    qtbot.addWidget(plot)
+    plot.resize(300, 160)
+    far, near = "drift_level0_rho_step4_1_3", "drift_level2_edge_0"
+    plot.show_drift({far: [(1, 0.1), (2, 0.4)], near: [(1, 0.01), (2, 0.02)], "drift_other": [(1, 1.0)]})
+    assert [kernel.text for kernel in plot.lines] == ["rho 4, level 1, step 5, class 2", "edge 1, level 3"]
+    assert plot.largest() == {"edge": 0.02, "rho": 0.4}
+    assert plot.nearest(QPointF(293, 38)).family == "rho"
+    assert plot.nearest(QPointF(293, 133)).family == "edge"
+    assert plot.nearest(QPointF(60, 60)) is None
+
+
 def test_the_check_names_what_is_wrong(panel, folder, qtbot):
     image, mask = picture(1)
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(folder / "labels" / "p00.png")
@@ -193,4 +304,4 @@ def test_every_network_can_be_chosen():
     from src_models.networks.zoo import NAMES
 
     offered = set(get_args(TrainingChoices.model_fields["network"].annotation))
-    assert offered - {"auto"} == set(NAMES) - {"lsn"}
+    assert offered - {"auto"} == set(NAMES)

@@ -162,6 +162,9 @@ def test_slice_names_without_patients_stop_the_run(tmp_path):
     assert data.groups == {"p001_s081": "p001", "p001_s095": "p001", "p002_s010": "p002"}
     (tmp_path / "groups.csv").write_text("case,group\np001_s081,x\np001_s095,x\np002_s010,y\n")
     assert open_data_set(tmp_path, groups=str(tmp_path / "groups.csv")).groups["p001_s095"] == "x"
+    # written down for every case, one patient is no slip
+    (tmp_path / "one.csv").write_text("case,group\np001_s081,x\np001_s095,x\np002_s010,x\n")
+    assert set(open_data_set(tmp_path, groups=str(tmp_path / "one.csv")).groups.values()) == {"x"}
     for rule, said in (("^p", "into one"), ("^p002", "have no group"), ("p(", "no regular expression")):
         with pytest.raises(InputError, match=said):
             open_data_set(tmp_path, groups=rule)
