@@ -11,8 +11,9 @@ from napari.components import ViewerModel
 
 from napari_lsnet.layers import layer_arguments
 from napari_lsnet.model_list import model_in
+from napari_lsnet.network_image import space_seen
 from napari_lsnet.segment.replay_text import IMAGE_PLACEHOLDER, as_python
-from napari_lsnet.segment.request import read_request, space_seen
+from napari_lsnet.segment.request import read_request
 from src_models.files import read_volume
 from src_models.inference.parameters import PredictionParameters
 from src_models.inference.predict import predict
