@@ -26,7 +26,7 @@ class StepsBar(QWidget):
         super().__init__(parent)
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip(
-            "Go back to any step of the level set; voxels are counted in the part that was worked on"
+            "Go back to any step; voxels are those inside, in the part that was worked on"
         )
         self.slider.setPageStep(5)
         self.play_button = QPushButton("Play")
