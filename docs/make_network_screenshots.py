@@ -273,7 +273,7 @@ def lsn_moments(window: Window, home: Path) -> None:
     trainer.data.pairs.labels.choose(labels)
     trainer.data.pairs.add()
     trainer.data.channels.setText("ct")
-    window.save("lsn_0_data")
+    trainer.data.labels.setText("1=liver")
     trainer.plan.out.setText("lsn_run")
     trainer.plan.name.setText("lsn-liver-click")
     choices = {"network": "lsn", "lsn_start": "seed", "epochs": LSN_EPOCHS, "iterations": 6, "batch": 2}
@@ -281,7 +281,6 @@ def lsn_moments(window: Window, home: Path) -> None:
     trainer.plan.form.set_value(trainer.plan.form.value().model_copy(update=choices))
     trainer.advance()
     window.wait(lambda: not trainer.planning.is_busy, LIMIT_S)
-    window.save("lsn_0_plan")
     trainer.advance()
     run = trainer.train_run
     window.wait(lambda: run.state.ended, LIMIT_S)
@@ -300,7 +299,6 @@ def lsn_moments(window: Window, home: Path) -> None:
     panel.inputs.click.layer.add((UNSEEN, *inner))
     panel.watch()
     window.wait(lambda: panel.segment_run.state.ended, LIMIT_S)
-    window.save("lsn_0_end")
     panel.steps.slider.setValue(len(panel.segment_run.steps) // 3)
     window.save("lsn_2_watch")
 

@@ -16,9 +16,9 @@ from napari_lsnet.views import shown
 PREFIX = "drift_"
 """Of the columns of the log."""
 FAMILIES = {
-    "edge": ("#e09f3e", "e (edge)"),
-    "rho": ("#6c9ef8", "\N{GREEK SMALL LETTER RHO} (gradient)"),
-    "sigma": ("#cc79a7", "\N{GREEK SMALL LETTER SIGMA} (divergence)"),
+    "edge": ("#e09f3e", "e edges"),
+    "rho": ("#6c9ef8", "\N{GREEK SMALL LETTER RHO} gradient"),
+    "sigma": ("#cc79a7", "\N{GREEK SMALL LETTER SIGMA} divergence"),
 }
 """Colour and name of each family of kernels."""
 
@@ -71,7 +71,7 @@ class DriftPlot(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._lines: dict[Kernel, list[tuple[float, float]]] = {}
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(140)
         self.setMouseTracking(True)
         self.setToolTip(
@@ -136,7 +136,7 @@ class DriftPlot(QWidget):
         frame, top = self._frame(), self._top()
         painter.setPen(text)
         above = QRectF(frame.left(), _MARGIN, frame.width(), _LINE)
-        painter.drawText(above, Qt.AlignmentFlag.AlignLeft, "drift of each kernel from its stencil")
+        painter.drawText(above, Qt.AlignmentFlag.AlignLeft, "drift from the stencil; largest of")
         if self._lines:
             painter.drawText(above, Qt.AlignmentFlag.AlignRight, f"top {shown(top)}")
         painter.setPen(QPen(quiet, 1))
@@ -159,10 +159,10 @@ class DriftPlot(QWidget):
         left = line.left()
         for family, value in self.largest().items():
             colour, name = FAMILIES[family]
-            words = f"{name} up to {shown(value)}"
+            words = f"{name} {shown(value)}"
             painter.setPen(QColor(colour))
             painter.drawText(QRectF(left, line.top(), line.right() - left, _LINE), Qt.AlignmentFlag.AlignLeft, words)
-            left += painter.fontMetrics().horizontalAdvance(words) + 12
+            left += painter.fontMetrics().horizontalAdvance(words) + 10
 
     def _frame(self) -> QRectF:
         return QRectF(self.rect()).adjusted(_MARGIN, _MARGIN + 2 * _LINE, -_MARGIN, -_MARGIN - _LINE)

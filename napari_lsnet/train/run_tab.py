@@ -38,7 +38,7 @@ class RunTab(QWidget):
         rows.setSpacing(6)
         rows.addWidget(self.plan)
         rows.addWidget(self.plot)
-        rows.addWidget(self.drift)
+        rows.addWidget(self.drift, 1)
         rows.addWidget(self.sample, 1)
         run.moved.connect(self.follow)
         self.follow()
@@ -51,4 +51,6 @@ class RunTab(QWidget):
         self.plot.update()
         self.drift.show_drift(curves.drift)
         self.drift.setVisible(bool(self.drift.lines))
+        # without anybody left out there is no sample: the curves take its place
+        self.sample.setVisible(self._run.sample is not None or not self.drift.lines)
         self.sample.show_sample(self._run.sample)

@@ -35,7 +35,7 @@ from src_models.preprocessing.parameters import Preprocessing
 from src_models.weights.model import Model
 
 _FLOAT = 4
-_GRIDS = {0: "the whole grid", 1: "a grid of a half", 2: "a grid of a quarter"}
+_GRIDS = {0: "whole grid", 1: "half grid", 2: "quarter grid"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +60,7 @@ class LevelSetStep(PredictionProgress):
     @property
     def grid(self) -> str:
         """The grid of the step in words."""
-        return _GRIDS.get(self.halvings, f"a grid of 1/{2**self.halvings}")
+        return _GRIDS.get(self.halvings, f"1/{2**self.halvings} grid")
 
 
 def predict_steps(

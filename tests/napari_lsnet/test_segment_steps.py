@@ -125,7 +125,7 @@ def test_every_step_is_shown_and_can_be_gone_back_to(panel, qtbot):
     assert not np.array_equal(contour.data, found.labels)
     inside = int(contour.data.astype(bool).sum())
     assert 0 < inside < found.labels.astype(bool).sum()
-    assert bar.where.text() == f"Step 2 of 7, on a grid of a half: {inside:,} voxels inside"
+    assert bar.where.text() == f"Step 2 of 7, half grid: {inside:,} voxels"
     np.testing.assert_array_equal(panel.segment_run.layers["labels"].data, found.labels)
 
     panel.viewer.layers.remove(contour)

@@ -106,8 +106,8 @@ def test_a_coarse_step_lies_where_the_image_is():
     coarse, fine = found[last_coarse].astype(bool), found[last_coarse + 1].astype(bool)
     centres = [np.argwhere(part).mean(0) for part in (coarse, fine)]
     np.testing.assert_allclose(centres[0], centres[1], atol=0.25)
-    assert reports[last_coarse].grid == "a grid of a half"
-    assert reports[-1].grid == "the whole grid"
+    assert reports[last_coarse].grid == "half grid"
+    assert reports[-1].grid == "whole grid"
 
 
 def test_folds_and_mirrored_images_are_averaged_in_every_step():
