@@ -143,6 +143,8 @@ MODELS: dict[str, dict[str, Any]] = {
         "make": liver,
         "name": "unet-liver-2d",
         "task": "Liver, tumours included, in axial CT slices",
+        # all slices that it was trained on hold some liver: elsewhere in a body it finds what is none
+        "inference": {"keep_largest_in_volumes": [[1]]},
         "data": LITS,
         "licence": "CC-BY-SA 4.0",
     },
@@ -150,6 +152,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "make": level_set,
         "name": "lsn-liver-2d",
         "task": "Liver, tumours included, in axial CT slices, by a level set network without any click",
+        "inference": {"keep_largest_in_volumes": [[1]]},
         "data": LITS,
         "licence": "CC-BY-SA 4.0",
     },
@@ -209,6 +212,7 @@ def shipped_card(name: str, card: ModelCard, rows: Sequence[dict[str, Any]]) -> 
             "weights_licence": about["licence"],
             "metrics": tuple(rows),
             "metrics_note": note,
+            "inference": card.inference | about.get("inference", {}),
         }
     )
 

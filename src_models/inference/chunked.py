@@ -20,6 +20,7 @@ from src_models.geometry import check_spacing
 from src_models.inference.checks import warnings_for
 from src_models.inference.ensemble import grouped
 from src_models.inference.export import Classes, Export, Targets
+from src_models.inference.finishing import largest_parts
 from src_models.inference.job import TASK
 from src_models.inference.memory import MemoryForecast, check_limit, foresee
 from src_models.inference.orientation import turn_for
@@ -134,7 +135,7 @@ class _ChunkedJob:
         middle = np.asarray(source[..., self.shape[0] // 2 : self.shape[0] // 2 + 1, :, :])
         first = warnings_for(folds[0].card, self.shape, spacing, image=middle, unit=unit)
         self.notes = first + notes + said + turn_for(self.card.orientation, None, 3)[1]
-        if wanted.post == "auto" and self.card.inference.get("keep_largest"):
+        if wanted.post == "auto" and largest_parts(self.card, self.shape):
             self.notes.append("The model asks for the largest part of labels alone: slab by slab all parts stay.")
         self.whole = uncropped(self.shape, spacing, self.card.preprocessing)
         self.along = self.whole.axis_order.index(0)

@@ -53,7 +53,8 @@ def finish_labels(
     spacing : sequence of float
         mm per axis.
     card : ModelCard
-        ``inference["keep_largest"]``: sets of labels of which the largest part is kept, one after the other.
+        ``inference["keep_largest"]``: sets of labels of which the largest part is kept, one after the other;
+        ``inference["keep_largest_in_volumes"]``: the same, where a 2D network went through the slices of a volume.
     parameters : PredictionParameters
         What was asked for.
 
@@ -72,8 +73,8 @@ def finish_labels(
     elif parameters.post == "largest_each":
         labels = keep_largest_of_each(labels)
     elif parameters.post == "auto":
-        for together in card.inference.get("keep_largest", ()):
-            labels = keep_largest(labels, [int(value) for value in together])
+        for together in largest_parts(card, labels.shape):
+            labels = keep_largest(labels, together)
     if parameters.minimum_volume > 0:
         labels = remove_small(labels, spacing, parameters.minimum_volume)
     if parameters.refine == "levelset" and probabilities is not None:
@@ -85,6 +86,17 @@ def finish_labels(
         labels = done.labels
         notes += done.notes
     return labels, notes
+
+
+def largest_parts(card: ModelCard, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Sets of labels of which the card keeps the largest part alone, in an image of that shape.
+
+    Slices of an organ may be several parts where its volume is one, so that a 2D network has a rule for each.
+    """
+    sets = list(card.inference.get("keep_largest", ()))
+    if card.ndim == 2 and len(shape) == 3 and shape[0] > 1:
+        sets += card.inference.get("keep_largest_in_volumes", ())
+    return tuple(tuple(int(value) for value in together) for together in sets)
 
 
 def _shares(probabilities: NDArray[np.float16], card: ModelCard) -> dict[int, NDArray[np.float16]]:

@@ -303,10 +303,13 @@ class Job:
         way = uncropped(self.seen.shape[1:], self.seen_spacing, preprocessing)
         layout = self._layout(way, tiling)
         groups = lay_windows(layout, layout.patch, tiling)
+        wanted = self.parameters
+        if wanted.post == "auto" and finishing.largest_parts(self.card, self.shape[-self.spatial :]):
+            wanted = wanted.model_copy(update={"post": "largest"})
         return foresee(
             layout,
             groups,
-            self.parameters,
+            wanted,
             channels=len(self.channels) + (self.card.click is not None),
             classes=self.classes.count,
             extras=self.classes.extras,

@@ -192,3 +192,21 @@ def test_the_card_may_ask_for_the_largest_part() -> None:
 
     assert not run(one, logits, (1.0, 1.0)).labels[25:].any()
     assert run(one, logits, (1.0, 1.0), post="none").labels[26, 31] == 1
+
+
+def test_the_largest_part_of_a_volume_may_be_asked_for_where_slices_keep_all() -> None:
+    """Of a 2D network: two parts in every slice, joined in the third, are one part of the volume; a far one goes."""
+    logits = np.zeros((2, 4, 30, 40), np.float32)
+    logits[1] = -1
+    logits[1, :3, 5:9, 5:9] = 3
+    logits[1, :3, 5:9, 20:24] = 3
+    logits[1, 2, 5:9, 5:24] = 3
+    logits[1, 3, 25:27, 30:32] = 3
+    inference = {"keep_largest_in_volumes": [[1]]}
+    one = model(Pointwise(2, 2, lambda x: x, channels=2), (16, 16), channels=2, inference=inference)
+
+    labels = run(one, logits, (3.0, 1.0, 1.0)).labels
+
+    assert labels[0, 6, 6] == labels[0, 6, 21] == 1
+    assert not labels[3].any()
+    assert run(one, logits[:, 3], (1.0, 1.0)).labels.any()
