@@ -66,7 +66,7 @@ class LayerList(QTreeWidget):
             texts = [_short(layer.name), f"{layer.count:,}", above]
             item = QTreeWidgetItem(texts)
             item.setData(0, _PLACE, place)
-            item.setTextAlignment(1, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
+            item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             kind = "" if layer.kind == "conv" else f", {layer.kind}"
             dead = f", {found.dead} dead" if found.dead else ""
             channels = f"{layer.out_channels} outputs, {layer.in_channels} inputs"
@@ -76,7 +76,7 @@ class LayerList(QTreeWidget):
             self.addTopLevelItem(item)
         for skipped in report.skipped if report is not None else ():
             item = QTreeWidgetItem([_short(skipped.name), f"{skipped.count:,}", "left out"])
-            item.setTextAlignment(1, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
+            item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             item.setFlags(Qt.ItemFlag.NoItemFlags)
             for column in range(3):
                 item.setToolTip(column, f"{skipped.name} ({_times(skipped.size)}) is left out: {skipped.reason}")

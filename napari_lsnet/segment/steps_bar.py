@@ -25,9 +25,7 @@ class StepsBar(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setToolTip(
-            "Go back to any step; voxels are those inside, in the part that was worked on"
-        )
+        self.slider.setToolTip("Go back to any step; voxels are those inside, in the part that was worked on")
         self.slider.setPageStep(5)
         self.play_button = QPushButton("Play")
         self.play_button.setToolTip("Show the steps one after the other")

@@ -224,6 +224,6 @@ def _unknown(name: str, entries: Sequence[Entry]) -> InputError:
     return InputError(
         "weights-unknown",
         f"There is no model named {shown(name)}",
-        f"did you mean {near[0]}?" if near else "",
+        f"did you mean {' or '.join(near[:2])}?" if near else "",
         "See lsnet weights list, or give a file.",
     )
