@@ -150,7 +150,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "liver-lsn": {
         "make": level_set,
-        "name": "lsn-liver-2d",
+        "name": "lsn-ct-2d",
         "task": "Liver, tumours included, in axial CT slices, by a level set network without any click",
         "inference": {"keep_largest_in_volumes": [[1]]},
         "data": LITS,

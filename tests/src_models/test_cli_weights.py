@@ -138,7 +138,7 @@ def test_get_downloads_what_a_list_names_and_offline_says_what_to_do(
     [
         (["show", "nothing-like-it"], "no model named"),
         (["get", "nothing-like-it"], "can be downloaded"),
-        (["show", "liver"], "did you mean lsn-liver-2d or unet-liver-2d? See lsnet"),
+        (["show", "liver"], "did you mean unet-liver-2d? See lsnet"),
         (["import", "missing"], "was not found"),
         (["export", "nothing-like-it", "--out", "x"], "no model named"),
         (["import", str(NNUNET / "plain"), "--set", "depth"], "cannot be read"),
