@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from napari_lsnet.jobs import Ending, Job, Update
 from napari_lsnet.kernels.source_chooser import SourceChoice
 from napari_lsnet.one_job import OneJob
+from src_models.errors import InputError
 from src_models.kernels.parameters import KernelAnalysisParameters
 from src_models.progress import Progress
 
@@ -59,10 +60,17 @@ class AnalysisRequest:
                     fraction=step.fraction,
                     message=step.message,
                     notes=step.notes,
-                    result=lambda made=step.result: Analysis(source, made(), self),
+                    result=lambda made=step.result: self._finished(source, made),
                 )
         finally:
             work.close()
+
+    def _finished(self, source: Source, made: Callable[[], KernelReport]) -> Analysis | None:
+        """What a stopped run keeps; None where no layer is finished yet."""
+        try:
+            return Analysis(source, made(), self)
+        except InputError:
+            return None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
