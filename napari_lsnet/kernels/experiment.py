@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 
-from napari_lsnet.jobs import Ending, Job, Update
+from napari_lsnet.jobs import Job
 from napari_lsnet.kernels.feature_view import known_network, turn_of
 from napari_lsnet.kernels.run import Analysis
 from napari_lsnet.layers import describe_layer, read_region, result_arguments, result_array
@@ -250,20 +249,15 @@ class ExperimentRun(OneJob):
 
     Attributes
     ----------
-    changed : Signal()
-        The state is another.
-    updated, ended : Signal(object)
-        An `Update` and the `Ending` of the job.
+    outcome : Outcome or None
+        The newest; a run that was stopped has none, because it lacks its controls.
+    layers : dict
+        Its labels.
     """
-
-    changed = Signal()
-    updated = Signal(object)
-    ended = Signal(object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = viewer
-        self._job: Job | None = None
         self.outcome: Outcome | None = None
         self.layers: dict[str, Any] = {}
 
@@ -271,26 +265,12 @@ class ExperimentRun(OneJob):
         """Begin."""
         if self.is_busy:
             return
-        self._job = Job(request.make, title="The knock-out", device="cpu")
-        self._job.state_changed.connect(lambda _: self.changed.emit())
-        self._job.updated.connect(self._on_updated)
-        self._job.ended.connect(self._on_ended)
-        self._job.start()
+        self._begin(Job(request.make, title="The knock-out", device="cpu"))
 
-    def cancel(self) -> None:
-        """Stop; without controls there is no result to keep."""
-        if self._job is not None:
-            self._job.cancel()
-
-    def _on_updated(self, update: Update) -> None:
-        self.updated.emit(update)
-
-    def _on_ended(self, ending: Ending) -> None:
-        if ending.result is not None:
-            self.outcome = ending.result
-            self.layers = add_labels(self._viewer, ending.result)
-        self.ended.emit(ending)
-        self.changed.emit()
+    def _keep(self, result: Any) -> None:
+        if result is not None:
+            self.outcome = result
+            self.layers = add_labels(self._viewer, result)
 
 
 def add_labels(viewer: ViewerModel, outcome: Outcome) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-
-from napari_lsnet.jobs import Ending, Job, Update
+from napari_lsnet.jobs import Job
 from napari_lsnet.kernels.source_chooser import SourceChoice
 from napari_lsnet.one_job import OneJob
 from src_models.errors import InputError
@@ -141,46 +139,23 @@ class AnalysisRun(OneJob):
 
     Attributes
     ----------
-    changed : Signal()
-        The state is another.
-    updated : Signal(object)
-        An `Update` of the job.
-    ended : Signal(object)
-        The `Ending` of the job.
+    result : Analysis or None
+        The newest, of all layers or of those that were finished.
     """
-
-    changed = Signal()
-    updated = Signal(object)
-    ended = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()
-        self._job: Job | None = None
         self.result: Analysis | None = None
 
     def start(self, request: AnalysisRequest) -> None:
         """Begin."""
         if self.is_busy:
             return
-        self._job = Job(request.make, title="The analysis of kernels", device="cpu")
-        self._job.state_changed.connect(lambda _: self.changed.emit())
-        self._job.updated.connect(self._on_updated)
-        self._job.ended.connect(self._on_ended)
-        self._job.start()
+        self._begin(Job(request.make, title="The analysis of kernels", device="cpu"))
 
-    def cancel(self) -> None:
-        """Stop and keep the layers that are finished."""
-        if self._job is not None:
-            self._job.cancel()
-
-    def _on_updated(self, update: Update) -> None:
-        self.updated.emit(update)
-
-    def _on_ended(self, ending: Ending) -> None:
-        if ending.result is not None and ending.result.report.layers:
-            self.result = ending.result
-        self.ended.emit(ending)
-        self.changed.emit()
+    def _keep(self, result: Any) -> None:
+        if result is not None and result.report.layers:
+            self.result = result
 
 
 _runs: WeakKeyDictionary[Any, AnalysisRun] = WeakKeyDictionary()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-
-from napari_lsnet.jobs import Ending, Job, JobState, Update
+from napari_lsnet.jobs import Ending, Job, Update
 from napari_lsnet.levelset.picture import Box, Picture, is_step, joined
 from napari_lsnet.levelset.request import Request
 from napari_lsnet.one_job import OneJob
@@ -40,14 +38,9 @@ class LevelSetRun(OneJob):
         Whether the contour shows an earlier step: then the run draws nothing.
     """
 
-    changed = Signal()
-    updated = Signal(object)
-    ended = Signal(object)
-
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = ref(viewer)
-        self._job: Job | None = None
         self._watch: Any = None  # a RunWatch or LabelsWatch
         self._front: Any = None  # a LiveFront or LiveLabels
         self._first: Picture | None = None
@@ -77,37 +70,19 @@ class LevelSetRun(OneJob):
         self.request, self.result = request, None
         self._last_step = None
         self._watch = request.watch(None if request.continues is None else self._watch)
-        self._job = Job(
+        job = Job(
             request.make,
             title="The level set",
             device=request.parameters.device,
             watch=self._watch,
             counts=is_step,
         )
-        self._job.state_changed.connect(self._on_state)
-        self._job.updated.connect(self._on_updated)
-        self._job.ended.connect(self._on_ended)
-        self._job.start(steps=steps)
-
-    def pause(self) -> None:
-        """Rest."""
-        if self._job is not None:
-            self._job.pause()
-
-    def resume(self) -> None:
-        """Go on."""
-        if self._job is not None:
-            self._job.resume()
+        self._begin(job, steps=steps)
 
     def step(self, count: int) -> None:
         """Take some steps, then rest."""
         if self._job is not None:
             self._job.step(count)
-
-    def cancel(self) -> None:
-        """Stop and keep what was reached."""
-        if self._job is not None:
-            self._job.cancel()
 
     def send(self, parameters: LevelSetParameters) -> None:
         """New parameters, from the next step on."""
@@ -183,9 +158,6 @@ class LevelSetRun(OneJob):
         """Draw a picture that was made elsewhere."""
         if self._front is not None:
             self._front.draw(picture)
-
-    def _on_state(self, _state: JobState) -> None:
-        self.changed.emit()
 
     def _on_updated(self, update: Update) -> None:
         if self._first is None and self._watch is not None:

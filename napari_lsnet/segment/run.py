@@ -64,27 +64,17 @@ class SegmentRun(OneJob):
 
     Attributes
     ----------
-    changed : Signal()
-        The state is another.
     stepped : Signal()
         Another step of a level set is on show, or there are more to choose from.
-    updated : Signal(object)
-        An `Update` of the job.
-    ended : Signal(object)
-        The `Ending` of the job; the layers are there.
     shown : KeptStep or None
         The step on show of a run that is watched.
     """
 
-    changed = Signal()
     stepped = Signal()
-    updated = Signal(object)
-    ended = Signal(object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = ref(viewer)
-        self._job: Job | None = None
         self._live: LiveLabels | None = None
         self._watch: StepWatch | None = None
         self._steps: StepsLayer | None = None
@@ -108,32 +98,19 @@ class SegmentRun(OneJob):
         viewer = self._viewer()
         if request.watched and viewer is not None:
             self._watch, self._steps = StepWatch(), StepsLayer(viewer, request)
-        self._job = Job(
+        job = Job(
             request.make,
             title="The segmentation",
             device=request.parameters.device,
             watch=self._watch or SlabWatch(result_shape(request), request.series),
         )
-        self._job.state_changed.connect(lambda _: self.changed.emit())
-        self._job.updated.connect(self._on_updated)
-        self._job.ended.connect(self._on_ended)
-        self._job.start()
-
-    def pause(self) -> None:
-        """Rest after the window that is under way."""
-        if self._job is not None:
-            self._job.pause()
-
-    def resume(self) -> None:
-        """Go on."""
-        if self._job is not None:
-            self._job.resume()
+        self._begin(job)
 
     def cancel(self) -> None:
         """Stop and keep what is finished."""
         if self._job is not None and self.request is not None:
             self.request.stop.set()
-            self._job.cancel()
+        super().cancel()
 
     @property
     def steps(self) -> tuple[KeptStep, ...]:
