@@ -19,10 +19,6 @@ from src_models.kernels.parameters import KernelAnalysisParameters
 from tests.napari_lsnet.kernel_models import save_random_model
 from tests.napari_lsnet.models import save_bright_model
 
-# Loading torch in a worker resets the filters of warnings (one set for all threads before Python 3.14) while napari
-# hides this one from itself.
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
-
 QUICK = KernelAnalysisParameters(n=8, null_draws=100, cluster_draws=2)
 TURN = np.array([[0.8, -0.6], [0.6, 0.8]])
 

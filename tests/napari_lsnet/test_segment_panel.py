@@ -13,10 +13,6 @@ from napari_lsnet.jobs import JobState
 from napari_lsnet.segment.panel import SegmentPanel
 from tests.napari_lsnet.models import HU, save_bright_model
 
-# Loading torch in a worker resets the filters of warnings (one set for all threads before Python 3.14) while napari
-# hides this one from itself.
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
-
 
 def scene(shape=(6, 40, 36)) -> np.ndarray:
     """Dark with a bright box that lies in no symmetric place; all values above 0, as the model takes them."""

@@ -9,8 +9,6 @@ from napari_lsnet.roles import is_labels, is_live
 from napari_lsnet.segment.panel import SegmentPanel
 from tests.napari_lsnet.models import save_bright_model, save_level_set_model
 
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
-
 
 def scene(shape=(3, 40, 36)) -> np.ndarray:
     """Dark with a bright box that lies in no symmetric place."""

@@ -18,10 +18,6 @@ from napari_lsnet.train.source import Example, slices_of
 
 WAIT = 200_000
 
-# Loading torch in a worker resets the filters of warnings (one set for all threads before Python 3.14) while napari
-# hides this one from itself.
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
-
 
 def picture(number: int, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """A bright disc on noise, somewhere else in each picture, and where it is."""
