@@ -70,7 +70,7 @@ def hippocampus(folder: Path, variant: str, epochs: int) -> tuple[TrainingPlan, 
     data = open_data_set(folder, label_map={2: 1}, label_names={1: "hippocampus"}, channels=["MR"])
     wide = {"temperature": 2.0, "learn_temperature": True}
     options = {"gradient": "godunov", "convection": 1.0} | wide | HIPPOCAMPUS[variant]
-    plan = default_plan(data, "lsn", ndim=3, patch=(48, 64, 48), batch=2, epochs=epochs, iterations=80, options=options)
+    plan = default_plan(data, "lsn", ndim=3, patch=(48, 56, 40), batch=2, epochs=epochs, iterations=80, options=options)
     adam = Optimiser(name="adamw", rate=5e-3, weight_decay=1e-4, schedule="warm_cosine", clip=1.0)
     settings = {"optimiser": adam, "augmentation": CHANGES, "sampling": "in_turn", "foreground": 0.0, "modality": "MR"}
     return plan.model_copy(update=settings), data
