@@ -311,14 +311,19 @@ def main() -> None:
     epochs = given.epochs or study.epochs
     results = given.page or ROOT / "docs" / f"lsn_{study.name}.md"
     torch.set_num_threads(1)
+
+    def write() -> None:
+        scores = read_finished(given.out, given.unet)
+        write_text(results, page(study, scores, given.folder, given.out, epochs))
+
     for fold in map(int, given.folds.split(",")):
         for method in filter(None, given.methods.split(",")):
             began = time.monotonic()
             found = patients({fold: computed(study, method, given.folder, fold, given.out, epochs)})
             mean = np.mean(list(found.values()))
             print(f"fold {fold} {method}: Dice {mean:.4f}, {time.monotonic() - began:.0f} s", flush=True)
-            finished = read_finished(given.out, given.unet)
-            write_text(results, page(study, finished, given.folder, given.out, epochs))
+            write()
+    write()
 
 
 if __name__ == "__main__":
