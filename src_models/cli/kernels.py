@@ -72,11 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
         contents["changes.csv"] = comparison_csv(changed)
         extra.append(comparison_section(changed))
     if arguments.knock_out and found.complete:
-        from src_models.kernels.knockout import effects_csv, effects_section
-
-        effects = kernel_effects.effects(arguments.model, found, arguments)
-        contents["effects.csv"] = effects_csv(effects)
-        extra.append(effects_section(effects, arguments.metric))
+        written, section = kernel_effects.files(
+            kernel_effects.effects(arguments.model, found, arguments), found, arguments
+        )
+        contents |= written
+        extra.append(section)
     contents |= _pictures(found, arguments, extra)
     for name, content in contents.items():
         outputs.write_whole(folder / name, content)

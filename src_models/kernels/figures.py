@@ -125,13 +125,10 @@ def pde(report: KernelReport) -> Figure:
 
 
 def _stacked(report: KernelReport, shares: Callable[[LayerReport], Sequence[Share]], title: str) -> Figure:
-    _matplotlib()
-    from matplotlib.figure import Figure as Empty
-
     shown = _chosen(report.layers)
     names = list(dict.fromkeys(one.name for each in shown for one in shares(each)))
     used = [n for n in names if any(s.count or s.null_share > 0.005 for e in shown for s in shares(e) if s.name == n)]
-    figure = Empty(figsize=(max(7.0, 0.42 * len(shown) + 3), 4.2), layout="constrained")
+    figure = empty_figure(max(7.0, 0.42 * len(shown) + 3), 4.2)
     ax = figure.subplots()
     places = np.arange(len(shown))
     bottoms = np.zeros((2, len(shown)))
@@ -182,12 +179,9 @@ def _curve(kernel: NDArray[Any], grid: tuple[int, ...], count: int) -> NDArray[n
 
 def energy(report: KernelReport) -> Figure:
     """Energy by polynomial degree over its expectation for Gaussian kernels, per layer."""
-    _matplotlib()
-    from matplotlib.figure import Figure as Empty
-
     shown = _chosen(report.layers)
     degrees = max(len(each.energy) for each in shown)
-    figure = Empty(figsize=(max(6.0, 0.36 * len(shown) + 2), 3.6), layout="constrained")
+    figure = empty_figure(max(6.0, 0.36 * len(shown) + 2), 3.6)
     ax = figure.subplots()
     for degree in range(degrees):
         points = [
@@ -222,13 +216,24 @@ def _chosen(layers: Sequence[LayerReport]) -> list[LayerReport]:
     return [layers[k] for k in np.linspace(0, len(layers) - 1, PANELS).round().astype(int)]
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def empty_figure(width: float, height: float) -> Figure:
+    """A figure without a window.
+
+    Raises
+    ------
+    InputError
+        Where matplotlib is not installed.
+    """
     _matplotlib()
     from matplotlib.figure import Figure as Empty
 
+    return Empty(figsize=(width, height), layout="constrained")
+
+
+def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     columns = min(6, max(count, 1))
     rows = math.ceil(count / columns)
-    figure = Empty(figsize=(max(columns * width, 5), rows * height + 0.8), layout="constrained")
+    figure = empty_figure(max(columns * width, 5), rows * height + 0.8)
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
     for spare in axes[count:]:
         spare.remove()

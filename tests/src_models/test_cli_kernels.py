@@ -88,8 +88,15 @@ def test_a_knock_out_is_written_beside_its_controls(tmp_path: Path, capsys: pyte
     assert "Give --data FOLDER" in capsys.readouterr().err
     assert main([*words, "--knock-out", "colour=red", "--data", str(tmp_path)]) == 2
     data = ["--data", str(_data(tmp_path / "data")), "--groups", "^(p[0-9]+)_", "--most", "1", "--patients", "p0,p2"]
-    assert main([*words, *data, "--knock-out", "layer=encoder.0.0*", "--controls", "2"]) == 0
+    assert main([*words, *data, "--knock-out", "layer=encoder.0.0*", "--controls", "2", "--doses"]) == 0
     capsys.readouterr()
+    written = {path.name for path in out.iterdir()}
+    assert {"effects.csv", "effects_cases.csv", "effects.json", "effects.html"} <= written
+    assert not any(name.endswith(".png") for name in written), "none was wanted"
+    told = json.loads((out / "effects.json").read_text(encoding="utf-8"))
+    assert [dose[0] for dose in told["effects"][0]["doses"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert told["effects"][0]["distance"]["unit"] == "px"
+    assert len((out / "effects_cases.csv").read_text(encoding="utf-8").splitlines()) == 3
     (head, row) = (out / "effects.csv").read_text(encoding="utf-8").splitlines()
     values = dict(zip(head.split(","), row.split(","), strict=True))
     assert values["patients"] == "2"
@@ -97,6 +104,8 @@ def test_a_knock_out_is_written_beside_its_controls(tmp_path: Path, capsys: pyte
     assert float(values["change"]) == pytest.approx(float(values["control_mean"])), "a whole layer has no other control"
     assert main([*words, *data, "--overwrite", "--patients", "p9", "--knock-out", "labels"]) == 2
     assert "no patient p9" in capsys.readouterr().err
+    assert main([*words, *data, "--overwrite", "--renormalise", "--knock-out", "labels"]) == 2
+    assert "no batch norm" in capsys.readouterr().err
 
 
 class _Evil:
