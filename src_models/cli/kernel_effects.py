@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from src_models.kernels.knockout import Effect
     from src_models.kernels.result import KernelReport
     from src_models.kernels.selection import Selection
+    from src_models.kernels.sources import Source
+    from src_models.networks.network import Network
+    from src_models.weights.card import ModelCard
 
 METRICS = ("dice", "jaccard", "recall", "precision")
 _WORDS = ("labels", "operators")
@@ -82,22 +86,31 @@ def check(arguments: argparse.Namespace) -> None:
             Selection.parse(text)
 
 
-def effects(model: str, found: KernelReport, arguments: argparse.Namespace) -> tuple[Effect, ...]:
-    """Every change that was asked for, under a bar or JSON lines.
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """What experiments run on: the model with its network and card, and the cases."""
+
+    source: Source
+    network: Network
+    card: ModelCard
+    cases: list[EvaluationCase]
+
+
+def prepare(arguments: argparse.Namespace) -> Ready | None:
+    """The model and the cases, read before the analysis: nobody should wait for that to hear that a file is missing.
 
     Raises
     ------
     InputError
-        Where the model is bare tensors, which cannot be run.
+        Where the model is bare tensors, which cannot be run, or has nothing that was asked for.
     """
-    from src_models.kernels.changes import Operation
-    from src_models.kernels.evaluation import Evaluation
-    from src_models.kernels.knockout import DOSES, knock_out
+    if not (arguments.knock_out or arguments.regions):
+        return None
     from src_models.kernels.renormalise import check_norms
     from src_models.kernels.sources import open_source
     from src_models.networks.network import Network
 
-    source = open_source(model, fold=arguments.fold)
+    source = open_source(arguments.model, fold=arguments.fold)
     if source.card is None or not isinstance(source.network, Network):
         raise InputError(
             "knock-out-model",
@@ -105,18 +118,34 @@ def effects(model: str, found: KernelReport, arguments: argparse.Namespace) -> t
             "its file holds tensors without a network",
             "Import it first: lsnet weights import FILE --net NAME.",
         )
+    if source.network.in_channels != len(source.card.preprocessing.channels):
+        raise InputError(
+            "knock-out-click",
+            f"{source.name} takes a click beside the image",
+            "what it finds depends on where it begins, and the cases hold no clicks",
+            "Choose a model that takes images alone.",
+        )
     if arguments.renormalise:
         check_norms(source.network)
+    return Ready(source, source.network, source.card, cases(arguments))
+
+
+def effects(ready: Ready, found: KernelReport, arguments: argparse.Namespace) -> tuple[Effect, ...]:
+    """Every change that was asked for, under a bar or JSON lines."""
+    from src_models.kernels.changes import Operation
+    from src_models.kernels.evaluation import Evaluation
+    from src_models.kernels.knockout import DOSES, knock_out
+
     evaluation = Evaluation(
-        source.card,
-        cases(arguments),
+        ready.card,
+        ready.cases,
         arguments.metric,
         arguments.run_on,
         distances=True,
         renormalise=arguments.renormalise,
     )
     work = knock_out(
-        source.network,
+        ready.network,
         found,
         selections(found, arguments.knock_out),
         evaluation.run,

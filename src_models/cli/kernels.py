@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src_models.cli import kernel_effects, options, outputs, report
+from src_models.cli import kernel_effects, kernel_regions, options, outputs, report
 from src_models.cli.driving import interrupts
 from src_models.errors import SaveError
 from src_models.kernels.parameters import KernelAnalysisParameters
 
 if TYPE_CHECKING:
     from src_models.kernels.result import KernelReport
+    from src_models.kernels.sources import Source
 
 _EPILOG = """\
 examples:
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="Replace results of earlier runs. Models never are.")
     options.add_model(parser, KernelAnalysisParameters, _TITLES)
     kernel_effects.add_flags(parser)
+    kernel_regions.add_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,9 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     # a report is made once: its chance may take the time
     chosen = options.build(KernelAnalysisParameters, {"null_draws": REPORT_DRAWS} | values)
     kernel_effects.check(arguments)
+    kernel_regions.check(arguments)
     writers = _writers()
     folder = _folder(arguments, [name for name, _ in writers])
-    found = _analysed(arguments.model, chosen, arguments)
+    ready = kernel_effects.prepare(arguments)
+    found = _analysed(arguments.model if ready is None else ready.source, chosen, arguments)
     notes = list(_missing(arguments))
     contents: dict[str, bytes] = {}
     for name, write in writers:
@@ -71,12 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         changed = compare(other, found)
         contents["changes.csv"] = comparison_csv(changed)
         extra.append(comparison_section(changed))
-    if arguments.knock_out and found.complete:
-        written, section = kernel_effects.files(
-            kernel_effects.effects(arguments.model, found, arguments), found, arguments
-        )
-        contents |= written
-        extra.append(section)
+    if ready is not None and found.complete:
+        extra += _experiments(ready, found, arguments, contents)
     contents |= _pictures(found, arguments, extra)
     for name, content in contents.items():
         outputs.write_whole(folder / name, content)
@@ -85,7 +85,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if found.complete else STOPPED
 
 
-def _analysed(model: str, chosen: KernelAnalysisParameters, arguments: argparse.Namespace) -> KernelReport:
+def _experiments(
+    ready: kernel_effects.Ready, found: KernelReport, arguments: argparse.Namespace, contents: dict[str, bytes]
+) -> list[str]:
+    """What was asked for beside the analysis; its files come to the contents, and its sections are returned."""
+    sections = []
+    if arguments.knock_out:
+        effects = kernel_effects.effects(ready, found, arguments)
+        written, section = kernel_effects.files(effects, found, arguments)
+        contents |= written
+        sections.append(section)
+    if arguments.regions:
+        written, section = kernel_regions.files(ready, found, arguments)
+        contents |= written
+        sections.append(section)
+    return sections
+
+
+def _analysed(model: str | Source, chosen: KernelAnalysisParameters, arguments: argparse.Namespace) -> KernelReport:
     """The analysis under a bar or JSON lines; the first Ctrl-C keeps the layers that are finished."""
     from platformdirs import user_cache_path
 

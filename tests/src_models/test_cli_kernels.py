@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,14 @@ def test_a_knock_out_is_written_beside_its_controls(tmp_path: Path, capsys: pyte
     assert values["patients"] == "2"
     assert values["kernels"] == "4"
     assert float(values["change"]) == pytest.approx(float(values["control_mean"])), "a whole layer has no other control"
+    assert main([*words, "--regions"]) == 2
+    assert "Give --data FOLDER" in capsys.readouterr().err
+    assert main([*words, *data, "--regions", "--band", "0"]) == 2
+    assert main([*words, *data, "--overwrite", "--regions", "--band", "2"]) == 0
+    rows = list(csv.DictReader((out / "regions.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["region"] for row in rows} == {"inside", "boundary", "outside"}
+    assert {row["patients"] for row in rows} == {"2"}
+    assert "Where kernels answer" in (out / "kernels.html").read_text(encoding="utf-8")
     assert main([*words, *data, "--overwrite", "--patients", "p9", "--knock-out", "labels"]) == 2
     assert "no patient p9" in capsys.readouterr().err
     assert main([*words, *data, "--overwrite", "--renormalise", "--knock-out", "labels"]) == 2
