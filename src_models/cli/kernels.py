@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src_models.cli import kernel_effects, kernel_regions, options, outputs, report
+from src_models.cli import kernel_changes, kernel_effects, kernel_regions, options, outputs, report
 from src_models.cli.driving import interrupts
 from src_models.errors import SaveError
 from src_models.kernels.parameters import KernelAnalysisParameters
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="Where to; made where it is missing.")
     parser.add_argument("--fold", metavar="N", default="", help="Of a model with several. Default: the first.")
-    parser.add_argument("--compare", metavar="MODEL", help="An earlier state of this network: how kernels changed.")
+    kernel_changes.add_flags(parser)
     parser.add_argument("--svg", action="store_true", help="Also write the figures as SVG.")
     parser.add_argument("--no-figures", action="store_true", help="Write the table and the summary alone.")
     parser.add_argument("--overwrite", action="store_true", help="Replace results of earlier runs. Models never are.")
@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = options.build(KernelAnalysisParameters, {"null_draws": REPORT_DRAWS} | values)
     kernel_effects.check(arguments)
     kernel_regions.check(arguments)
+    curves = kernel_changes.curves(arguments)
     writers = _writers()
     folder = _folder(arguments, [name for name, _ in writers])
     ready = kernel_effects.prepare(arguments)
@@ -69,12 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
         contents[name] = write(found)
     extra: list[str] = []
     if arguments.compare:
-        from src_models.kernels.drift import compare, comparison_csv, comparison_section
-
-        other = _analysed(arguments.compare, chosen, arguments)
-        changed = compare(other, found)
-        contents["changes.csv"] = comparison_csv(changed)
-        extra.append(comparison_section(changed))
+        written, section = kernel_changes.compared(_analysed(arguments.compare, chosen, arguments), found, arguments)
+        contents |= written
+        extra.append(section)
+    if curves is not None:
+        written, section = kernel_changes.drifted(curves, arguments)
+        contents |= written
+        extra.append(section)
     if ready is not None and found.complete:
         extra += _experiments(ready, found, arguments, contents)
     contents |= _pictures(found, arguments, extra)

@@ -200,7 +200,8 @@ def _layer(each: Found, index: int, gain: tuple[Tensor | None, Tensor | None] | 
     plain = each.weight.detach()
     plain = plain.dequantize() if plain.is_quantized else plain
     dtype = torch.float64 if plain.dtype == torch.float64 else torch.float32
-    weight = plain.to(device="cpu", dtype=dtype)
+    # a copy: what was found must not change when the network is trained on or taken apart
+    weight = plain.to(device="cpu", dtype=dtype, copy=True)
     bad = int(torch.count_nonzero(~torch.isfinite(weight)))
     if bad:
         raise InputError(

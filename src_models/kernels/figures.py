@@ -30,6 +30,8 @@ LABEL_COLOURS = (
 )
 GREY = "#bbbbbb"
 KNOWN = "#d62728"
+_LINE = 0.075
+"""Height of a name beside a panel, as a share of it."""
 PANELS = 42
 """Layers that are drawn; of more, evenly chosen ones."""
 POINTS = 2000
@@ -78,10 +80,13 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
 def components(report: KernelReport) -> Figure:
     """The form of the paper's Figure 2: kernels of each layer on two components, known kernels as red squares."""
     shown = _chosen(report.layers)
-    figure, axes = _panels(len(shown), 2.5, 2.5)
+    figure, axes = _panels(len(shown), 3.3, 2.6, columns=5)
     for each, ax in zip(shown, axes, strict=False):
         _components_panel(report, each, ax)
-    figure.suptitle("Kernels on two principal components; known kernels in red with their distance from the plane")
+    figure.suptitle(
+        "Kernels on two principal components; known kernels in red with their share of distance from the plane",
+        fontsize=10,
+    )
     return figure
 
 
@@ -100,14 +105,54 @@ def _components_panel(report: KernelReport, each: LayerReport, ax: Axes) -> None
     fit = each.projection
     first = _first_of_labels(report.dictionaries[each.layer.size])
     ax.scatter(-fit.known_points[first, 1], fit.known_points[first, 0], s=16, marker="s", c=KNOWN, zorder=3)
-    for k in first:
-        text = f"{fit.known[k]} {fit.known_relative[k]:.2f}"
-        place = (-fit.known_points[k, 1], fit.known_points[k, 0])
-        ax.annotate(text, place, fontsize=4.5, xytext=(2, 2), textcoords="offset points")
+    names = [f"{fit.known[k]} {fit.known_relative[k]:.2f}" for k in first]
+    _beside(ax, [(-float(fit.known_points[k, 1]), float(fit.known_points[k, 0])) for k in first], names)
     ax.set_title(f"{each.layer.index + 1}: {_short(each.layer.name)}", fontsize=7)
     ax.set_xlabel(f"-PC 2 ({fit.explained[1]:.0%})", fontsize=6)
     ax.set_ylabel(f"PC 1 ({fit.explained[0]:.0%})", fontsize=6)
     ax.tick_params(labelsize=5)
+    ax.locator_params(nbins=5)
+
+
+def _beside(ax: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """Names in a column to the right of a panel, as high as their points where there is room, and a line to each."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high)
+    ax.set_xlim(ax.get_xlim())
+    wanted = np.array([(y - low) / (high - low) for _, y in points])
+    places = spread_out(wanted, min(_LINE, 1 / max(len(names), 1)))
+    for (x, y), place, name in zip(points, places.tolist(), names, strict=True):
+        ax.annotate(
+            name,
+            (x, y),
+            (1.04, place),
+            textcoords="axes fraction",
+            fontsize=5.5,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": KNOWN, "alpha": 0.6, "shrinkA": 1, "shrinkB": 1},
+        )
+
+
+def spread_out(wanted: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
+    """Places between 0 and 1 at least a gap apart, in the order of the wanted ones and near them.
+
+    Parameters
+    ----------
+    wanted : ndarray of shape (n,)
+        Any order.
+    gap : float
+        At most 1 / n.
+    """
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(wanted))
+    # without the gaps the order is all that is asked for: the nearest rising sequence is a mean of two passes
+    free = wanted[order] - steps
+    rising = (np.maximum.accumulate(free) + np.minimum.accumulate(free[::-1])[::-1]) / 2
+    room = 1 - gap * max(len(wanted) - 1, 0)
+    places = np.empty(len(wanted))
+    places[order] = np.clip(rising, 0, max(room, 0)) + steps
+    return places
 
 
 def _first_of_labels(known: Dictionary) -> list[int]:
@@ -230,8 +275,8 @@ def empty_figure(width: float, height: float) -> Figure:
     return Empty(figsize=(width, height), layout="constrained")
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    columns = min(6, max(count, 1))
+def _panels(count: int, width: float, height: float, columns: int = 6) -> tuple[Figure, list[Axes]]:
+    columns = min(columns, max(count, 1))
     rows = math.ceil(count / columns)
     figure = empty_figure(max(columns * width, 5), rows * height + 0.8)
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))

@@ -20,7 +20,7 @@ from src_models.kernels.draws import generator
 from src_models.kernels.evaluation import EvaluationCase
 from src_models.kernels.region_masks import PARTS, on_grid, region_masks, views, window_about
 from src_models.kernels.region_sums import RegionSums
-from src_models.kernels.result import KernelReport, LayerReport
+from src_models.kernels.result import Categories, KernelReport, LayerReport
 from src_models.metrics.table import bootstrap
 from src_models.networks.network import Network, pad_far
 from src_models.networks.placement import Placement, layer_placement
@@ -320,8 +320,10 @@ def _classes(report: KernelReport) -> list[tuple[str, str, NDArray[np.intp]]]:
     living = np.flatnonzero(~report.table.numbers("dead").astype(bool))
     made = [("all", "all", living)]
     for kind in KINDS:
-        words = report.table.words(kind)[living]
-        made += [(kind, str(word), living[words == word]) for word in sorted(set(words.tolist()))]
+        words = report.table[kind]
+        assert isinstance(words, Categories)
+        codes = words.codes[living]
+        made += [(kind, name, living[codes == k]) for k, name in enumerate(words.names) if (codes == k).any()]
     return made
 
 

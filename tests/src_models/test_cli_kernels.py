@@ -48,7 +48,10 @@ def test_the_command_writes_table_summary_figures_and_page(tmp_path: Path, capsy
     one, other = from_csv((out / "kernels.csv").read_bytes()), read_parquet(out / "kernels.parquet")
     assert len(one) == len(other) == 30
     assert np.array_equal(one.words("label"), other.words("label"))
-    assert "Change from weights1 to weights0" in (out / "kernels.html").read_text(encoding="utf-8")
+    page = (out / "kernels.html").read_text(encoding="utf-8")
+    assert "Change from weights1 to weights0" in page
+    assert "Change by layer" in page
+    assert "changes.png" in told["files"]
     assert Record.read(out / "kernels.lsnet.json").parameters["null_draws"] == 200
     assert main(["replay", str(out / "kernels.lsnet.json")]) == 0
     assert "same table, bit for bit" in capsys.readouterr().out
@@ -56,7 +59,12 @@ def test_the_command_writes_table_summary_figures_and_page(tmp_path: Path, capsy
     assert "not the one of the record" in capsys.readouterr().err
     assert main(words) == 2, "an earlier result is not replaced"
     assert "--overwrite" in capsys.readouterr().err
-    assert main([*words, "--overwrite", "--no-figures"]) == 0
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,drift_level0_rho_0\n1,0\n2,0.25\n")
+    assert main([*words, "--overwrite", "--log", str(tmp_path / "weights0.pth")]) == 2
+    assert "not the log of a training" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--no-figures", "--log", str(log)]) == 0
+    assert "Drift in training" in (out / "kernels.html").read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert "30 kernels in 2 layers" in said
     assert "laplacian" in said
