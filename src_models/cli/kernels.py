@@ -226,6 +226,7 @@ def lines(found: KernelReport) -> list[str]:
     for name in names:
         mine = [one for each in found.layers for one in each.labels if one.name == name]
         total = max(sum(one.total for one in mine), 1)
-        count, expected = sum(one.count for one in mine), sum(one.null_share * one.total for one in mine)
+        count = sum(one.count for one in mine)
+        expected = sum(one.null_share * one.total for one in mine if one.null_total)
         told.append(f"  {name:<18} {count:>8} {count / total:>7.3f} {expected / total:>7.3f}")
     return told

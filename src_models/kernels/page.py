@@ -58,6 +58,12 @@ MOVED = {
         "scale.",
     ),
 }
+_CHANCE = {
+    "gaussian": "{:,} random Gaussian kernels",
+    "uniform": "{:,} random uniform kernels",
+    "permuted": "{:,} kernels of the same layer with their entries in another order",
+    "init": "up to {:,} kernels a layer of the same network before its training, built anew",
+}
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
 img{max-width:100%;border:1px solid #ddd}table{border-collapse:collapse;font-size:13px}
 td,th{border-bottom:1px solid #ddd;padding:2px 8px;text-align:right}td:first-child,th:first-child{text-align:left}
@@ -112,8 +118,8 @@ def _opening(report: KernelReport) -> str:
     partly = "" if report.complete else " The analysis was stopped before its end."
     return (
         f"{len(report.table)} kernels in {len(report.layers)} layers, {dead} of them dead, compared with the known "
-        f"kernels of {chosen.preset} at a threshold of {chosen.threshold:g} and with {chosen.null_draws} random "
-        f"kernels ({chosen.null}).{partly}"
+        f"kernels of {chosen.preset} at a threshold of {chosen.threshold:g} and with "
+        f"{_CHANCE[chosen.null].format(chosen.null_draws)}.{partly}"
     )
 
 
