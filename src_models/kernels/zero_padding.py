@@ -22,6 +22,7 @@ from src_models.kernels.spectra import DENSE_LIMIT, Boundary, check_kernel, sing
 Floats = NDArray[np.float64]
 TOLERANCE = 1e-10
 _STEPS = 10_000
+_BASIS = 40
 
 
 def spectral_norm(kernel: NDArray[Any], shape: Sequence[int], boundary: Boundary = "periodic") -> float:
@@ -92,38 +93,36 @@ def largest_singular_values(
 
 
 def _lanczos(kernel: Floats, grid: tuple[int, ...], count: int, tolerance: float) -> Floats:
-    """Largest eigenvalues of the operator's transpose times itself, falling."""
+    """Largest eigenvalues of the operator's transpose times itself, falling.
+
+    One after the other, each with those before it taken away: one vector alone never sees a value a second time.
+    """
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-    flipped = np.flip(kernel)
+    flipped, voxels = np.flip(kernel), math.prod(grid)
+    values, vectors = np.zeros(count), np.zeros((voxels, count))
 
     def squared(flat: Floats) -> Floats:
-        return correlate(correlate(flat.reshape(grid), kernel), flipped).ravel()
+        whole = correlate(correlate(flat.reshape(grid), kernel), flipped).ravel()
+        return whole - vectors @ (values * (vectors.T @ flat.ravel()))
 
-    voxels = math.prod(grid)
     operator = LinearOperator((voxels, voxels), matvec=squared, dtype=np.float64)
-    start = generator(0, "lanczos").standard_normal(voxels)
-    basis = min(voxels, max(2 * count + 1, 40))
-    try:
-        found = eigsh(
-            operator,
-            k=count,
-            which="LA",
-            v0=start,
-            ncv=basis,
-            tol=tolerance,
-            maxiter=_STEPS,
-            return_eigenvectors=False,
-        )
-    except ArpackNoConvergence as error:
-        raise InputError(
-            "kernels-lanczos",
-            "The largest singular values of this kernel were not found",
-            f"they did not settle in {_STEPS} steps",
-            "Take a smaller grid or the periodic boundary.",
-        ) from error
-    values: Floats = np.sort(np.asarray(found, np.float64))[::-1]
-    return values
+    for place in range(count):
+        start = generator(0, "lanczos", place).standard_normal(voxels)
+        try:
+            value, vector = eigsh(
+                operator, k=1, which="LA", v0=start, ncv=min(voxels, _BASIS), tol=tolerance, maxiter=_STEPS
+            )
+        except ArpackNoConvergence as error:
+            raise InputError(
+                "kernels-lanczos",
+                "The largest singular values of this kernel were not found",
+                f"they did not settle in {_STEPS} steps",
+                "Take a smaller grid or the periodic boundary.",
+            ) from error
+        # what is taken away is seen from here on
+        vectors[:, place], values[place] = vector[:, 0], value[0]
+    return np.asarray(np.sort(values)[::-1], np.float64)
 
 
 def correlate(image: Floats, kernel: Floats) -> Floats:
