@@ -212,13 +212,20 @@ def _tell(
         return
     report.say(*lines(found), *(f"Note: {note}" for note in every))
     if found.skipped:
-        report.say(f"{len(found.skipped)} convolutions were not analysed: {found.skipped[0].reason}, and the like.")
-    report.say(f"Saved {len(names)} files in {folder}; begin with kernels.html.")
+        reasons = "; ".join(dict.fromkeys(each.reason for each in found.skipped))
+        were = "was" if len(found.skipped) == 1 else "were"
+        report.say(f"{_many(len(found.skipped), 'convolution')} {were} not analysed: {reasons}.")
+    report.say(f"Saved {_many(len(names), 'file')} in {folder}; begin with kernels.html.")
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count} {name}" + ("" if count == 1 else "s")
 
 
 def lines(found: KernelReport) -> list[str]:
     """A few lines for people: the labels of all layers beside chance."""
-    told = [f"{len(found.table)} kernels in {len(found.layers)} layers, {found.record.duration_s:.1f} s"]
+    kernels, layers = _many(len(found.table), "kernel"), _many(len(found.layers), "layer")
+    told = [f"{kernels} in {layers}, {found.record.duration_s:.1f} s"]
     if not found.complete:
         told[0] += ", stopped before the end"
     names = dict.fromkeys(one.name for each in found.layers for one in each.labels)

@@ -190,7 +190,7 @@ def _stacked(report: KernelReport, shares: Callable[[LayerReport], Sequence[Shar
     ax.set_xlabel("layer (wide bar: its kernels; narrow, pale bar: random kernels)", fontsize=8)
     ax.set_ylim(0, 1)
     ax.set_title(title, fontsize=9)
-    ax.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _legend(ax)
     return figure
 
 
@@ -242,7 +242,7 @@ def energy(report: KernelReport) -> Figure:
     ax.set_xlabel("layer", fontsize=8)
     ax.set_ylabel("mean share of energy / chance", fontsize=8)
     ax.set_title("Energy of kernels by degree (0: average, 1: slope, 2: curvature, ...)", fontsize=9)
-    ax.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _legend(ax)
     return figure
 
 
@@ -259,6 +259,12 @@ def _chosen(layers: Sequence[LayerReport]) -> list[LayerReport]:
     if len(layers) <= PANELS:
         return list(layers)
     return [layers[k] for k in np.linspace(0, len(layers) - 1, PANELS).round().astype(int)]
+
+
+def _legend(ax: Axes) -> None:
+    """To the right of a panel, where anything was drawn: a network of zeros has nothing to show."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
 def empty_figure(width: float, height: float) -> Figure:

@@ -117,7 +117,7 @@ def _opening(report: KernelReport) -> str:
     dead = sum(each.dead for each in report.layers)
     partly = "" if report.complete else " The analysis was stopped before its end."
     return (
-        f"{len(report.table)} kernels in {len(report.layers)} layers, {dead} of them dead, compared with the known "
+        f"{len(report.table):,} kernels in {len(report.layers)} layers, {dead:,} of them dead, compared with the known "
         f"kernels of {chosen.preset} at a threshold of {chosen.threshold:g} and with "
         f"{_CHANCE[chosen.null].format(chosen.null_draws)}.{partly}"
     )
