@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from src_models.errors import InputError
 from src_models.kernels.dictionary import INDETERMINATE, Dictionary
 from src_models.kernels.draws import generator
-from src_models.kernels.result import Categories, KernelReport, LayerReport, Share
+from src_models.kernels.result import KernelReport, LayerReport, Share
 from src_models.kernels.spectra import singular_values
 
 if TYPE_CHECKING:
@@ -29,9 +29,12 @@ LABEL_COLOURS = (
     *("#6699cc", "#999933", "#661100", "#4b6a53", "#b249d5", "#7edc45", "#5c47b8", "#cfd251"),
 )
 GREY = "#bbbbbb"
+DARK_GREY = "#666666"
 KNOWN = "#d62728"
 _LINE = 0.075
 """Height of a name beside a panel, as a share of it."""
+_FEW = 100
+"""Kernels, of which each is drawn larger."""
 PANELS = 42
 """Layers that are drawn; of more, evenly chosen ones."""
 POINTS = 2000
@@ -98,10 +101,12 @@ def _components_panel(report: KernelReport, each: LayerReport, ax: Axes) -> None
         alive = np.sort(random.choice(alive, POINTS, replace=False))
     # the paper draws -(second component) to the right and the first upwards
     x, y = -table.numbers("pc2")[alive], table.numbers("pc1")[alive]
-    clusters = table["cluster"]
-    codes = clusters.codes[alive] if isinstance(clusters, Categories) else np.zeros(len(alive), int)
-    colours = [CLUSTER_COLOURS[code % len(CLUSTER_COLOURS)] for code in codes]
-    ax.scatter(x, y, s=3, c=colours, linewidths=0, rasterized=True)
+    # without clusters grey: a colour would promise some
+    colours = [
+        DARK_GREY if word == "none" else CLUSTER_COLOURS[int(word) % len(CLUSTER_COLOURS)]
+        for word in table.words("cluster")[alive].tolist()
+    ]
+    ax.scatter(x, y, s=3 if len(alive) > _FEW else 12, c=colours, linewidths=0, rasterized=True)
     fit = each.projection
     first = _first_of_labels(report.dictionaries[each.layer.size])
     ax.scatter(-fit.known_points[first, 1], fit.known_points[first, 0], s=16, marker="s", c=KNOWN, zorder=3)

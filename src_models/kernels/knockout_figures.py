@@ -53,7 +53,7 @@ def effects_figure(effects: Sequence[Effect], metric: str) -> Figure:
     """One line a selection: its mean change with the interval over patients, and every control; distances beside."""
     far = [one.distance for one in effects if one.distance is not None]
     columns = 2 if far else 1
-    figure = empty_figure(6.2 * columns + 1.2, 0.42 * len(effects) + 1.5)
+    figure = empty_figure(5.4 * columns + 1.2, 0.42 * len(effects) + 1.5)
     axes = list(np.ravel(figure.subplots(1, columns, squeeze=False, sharey=True)))
     _against(axes[0], list(effects), f"change of {metric}")
     if far:
@@ -85,7 +85,7 @@ def doses_figure(effects: Sequence[Effect], metric: str) -> Figure:
     shown = [one for one in effects if len(one.doses) > 1]
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure = empty_figure(3.1 * columns + 0.6, 2.3 * rows + 0.6)
+    figure = empty_figure(max(3.1 * columns + 0.6, 5.2), 2.3 * rows + 0.6)
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)))
     for spare in axes[len(shown) :]:
         spare.remove()
