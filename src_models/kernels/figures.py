@@ -83,7 +83,7 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
 def components(report: KernelReport) -> Figure:
     """The form of the paper's Figure 2: kernels of each layer on two components, known kernels as red squares."""
     shown = _chosen(report.layers)
-    figure, axes = _panels(len(shown), 3.3, 2.6, columns=5)
+    figure, axes = _panels(len(shown), 3.1, 2.4, columns=4)
     for each, ax in zip(shown, axes, strict=False):
         _components_panel(report, each, ax)
     figure.suptitle(
@@ -132,7 +132,7 @@ def _beside(ax: Axes, points: Sequence[tuple[float, float]], names: Sequence[str
             (x, y),
             (1.04, place),
             textcoords="axes fraction",
-            fontsize=5.5,
+            fontsize=6,
             va="center",
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": KNOWN, "alpha": 0.6, "shrinkA": 1, "shrinkB": 1},

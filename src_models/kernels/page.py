@@ -135,7 +135,9 @@ def _enriched(report: KernelReport) -> str:
             count = sum(one.count for one in found)
             if total and (count or expected >= 0.5):
                 ratio = count / expected if expected > 0 else math.inf
-                colour = "up" if ratio > 1.25 else "down" if ratio < 0.8 else ""
+                # one kernel where a third of one was expected is no news
+                sure = abs(count - expected) > 2 * math.sqrt(max(expected, 1))
+                colour = "up" if sure and ratio > 1.25 else "down" if sure and ratio < 0.8 else ""
                 times = f"{ratio:.2f}" if math.isfinite(ratio) else "never by chance"
                 rows.append(
                     f"<tr class='{colour}'><td>{escape(name)}</td><td>{kind}</td><td>{count}</td>"
