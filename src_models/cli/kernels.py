@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src_models.cli import kernel_changes, kernel_effects, kernel_regions, options, outputs, report
+from src_models.cli import kernel_changes, kernel_effects, kernel_regions, kernel_terms, options, outputs, report
 from src_models.cli.driving import interrupts
 from src_models.errors import SaveError
 from src_models.kernels.parameters import KernelAnalysisParameters
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser, KernelAnalysisParameters, _TITLES)
     kernel_effects.add_flags(parser)
     kernel_regions.add_flags(parser)
+    kernel_terms.add_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = options.build(KernelAnalysisParameters, {"null_draws": REPORT_DRAWS} | values)
     kernel_effects.check(arguments)
     kernel_regions.check(arguments)
+    kernel_terms.check(arguments)
     curves = kernel_changes.curves(arguments)
     writers = _writers()
     folder = _folder(arguments, [name for name, _ in writers])
@@ -79,11 +81,15 @@ def run(arguments: argparse.Namespace) -> int:
         extra.append(section)
     if ready is not None and found.complete:
         extra += _experiments(ready, found, arguments, contents)
+    more: list[str] = []
+    if arguments.terms is not None and found.complete:
+        more, told = kernel_terms.write(found, arguments)
+        notes += told
     contents |= _pictures(found, arguments, extra)
     for name, content in contents.items():
         outputs.write_whole(folder / name, content)
     _write_record(folder, found, arguments)
-    _tell(folder, found, [*contents, "kernels.lsnet.json"], notes, arguments)
+    _tell(folder, found, [*contents, "kernels.lsnet.json", *more], notes, arguments)
     return 0 if found.complete else STOPPED
 
 

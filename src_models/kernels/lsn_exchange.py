@@ -18,15 +18,17 @@ from src_models.networks.lsn_terms import StepWeights
 _ALIKE = 1e-6
 
 
-def terms_of(network: LevelSetNetwork, *, level: int = -1, step: int = 0, state: int = 0, channel: int = 0) -> Terms:
+def terms_of(
+    network: LevelSetNetwork, *, level: int | None = None, step: int = 0, state: int = 0, channel: int = 0
+) -> Terms:
     """The kernels of one step, as terms of the solver.
 
     Parameters
     ----------
     network : LevelSetNetwork
         Trained or new.
-    level : int
-        Counted from the coarsest; -1 is the finest.
+    level : int, optional
+        Counted from the coarsest, or from the finest as -1; by default the finest that has steps.
     step : int
         Of the level; a level with shared weights has one.
     state : int
@@ -39,6 +41,8 @@ def terms_of(network: LevelSetNetwork, *, level: int = -1, step: int = 0, state:
     InputError
         Where there is no such level, step, state or channel.
     """
+    if level is None:
+        level = max(k for k, steps in enumerate(network.options.steps) if steps)
     part = _level(network, level)
     weights = _step(part, step)
     if not 0 <= state < network.states:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from src_models.cli import main
+from src_models.kernels.exchange import read_terms
 from src_models.kernels.report import from_csv, read_parquet
 from src_models.record import Record
 from src_models.weights.store import save
@@ -123,6 +124,25 @@ def test_a_knock_out_is_written_beside_its_controls(tmp_path: Path, capsys: pyte
     assert "no patient p9" in capsys.readouterr().err
     assert main([*words, *data, "--overwrite", "--renormalise", "--knock-out", "labels"]) == 2
     assert "no batch norm" in capsys.readouterr().err
+
+
+def test_kernels_are_written_as_terms_of_the_solver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, file = tmp_path / "out", tmp_path / "terms.safetensors"
+    words = ["kernels", str(_weights(tmp_path)), "--out", str(out), "--no-figures", "--overwrite", *FLAGS]
+    assert main([*words, "--rho", "rows=1"]) == 2
+    assert "Give it with --terms FILE" in capsys.readouterr().err
+    assert main([*words, "--terms", str(file)]) == 2
+    assert "Say with --rho" in capsys.readouterr().err
+    assert not file.exists()
+    assert main([*words, "--terms", str(file), "--rho", "rows=1,2", "--project", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"terms.safetensors", "terms.json"} <= set(told["files"])
+    assert any("eigenvalues" in note for note in told["notes"])
+    terms = read_terms(file)
+    assert terms.rho.shape == (2, 3, 3)
+    assert np.abs(terms.rho.sum((1, 2))).max() < 1e-12
+    assert main([word for word in [*words, "--terms", str(file), "--rho", "rows=1"] if word != "--overwrite"]) == 2
+    assert "terms.safetensors exists already" in capsys.readouterr().err
 
 
 class _Evil:
