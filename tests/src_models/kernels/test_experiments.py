@@ -18,7 +18,7 @@ from src_models.kernels import KernelAnalysisParameters, KernelReport, analyse
 from src_models.kernels.changes import SPANS, Operation, applied, modified, span
 from src_models.kernels.drift import compare, comparison_csv, drift, first_change, json_lines
 from src_models.kernels.evaluation import Evaluation, EvaluationCase
-from src_models.kernels.knockout import knock_out
+from src_models.kernels.knockout import knock_out, paired
 from src_models.kernels.knockout_figures import draw_effects
 from src_models.kernels.knockout_report import cases_csv, effects_csv, effects_json, effects_page, effects_section
 from src_models.kernels.moments import moments
@@ -382,6 +382,26 @@ def test_the_knock_out_tells_distances_cases_and_doses() -> None:
     assert "Dose curve" in page
     assert "Distance of the surfaces" in page
     assert draw_effects([found], "Dice") == draw_effects([found], "Dice")
+
+
+def test_harm_is_a_smaller_score_and_a_larger_distance() -> None:
+    """The same numbers with the other sign give the same p; patients without a number are left out."""
+    before = {"a": 1.0, "b": 2.0, "c": 3.0, "d": float("nan")}
+    after = {name: value - 0.5 for name, value in before.items()}
+    others = [{name: value - 0.1 * k for name, value in before.items()} for k in range(4)]
+    score = paired(before, after, others)
+    assert score["p"] == pytest.approx(1 / 5)
+    assert score["p_spared"] == 1
+    assert score["change"] == pytest.approx(-0.5)
+    assert score["excess"] == pytest.approx(-0.5 + 0.15)
+    turned = [{name: -value for name, value in each.items()} for each in (before, after, *others)]
+    distance = paired(turned[0], turned[1], turned[2:], larger_is_better=False)
+    assert distance["p"] == score["p"]
+    assert distance["p_spared"] == score["p_spared"]
+    assert distance["change"] == pytest.approx(0.5)
+    assert paired(turned[0], turned[1], turned[2:])["p"] == 1
+    lost = [*others, dict.fromkeys(before, float("nan"))]
+    assert paired(before, after, lost)["p"] == pytest.approx(2 / 6), "what left nothing to measure harmed the most"
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
