@@ -17,7 +17,7 @@ from src_models.errors import InputError
 from src_models.kernels import KernelAnalysisParameters, KernelReport, analyse
 from src_models.kernels.changes import SPANS, Operation, applied, modified, span
 from src_models.kernels.drift import compare, comparison_csv, drift, first_change, json_lines
-from src_models.kernels.evaluation import Evaluation, EvaluationCase
+from src_models.kernels.evaluation import Evaluation, EvaluationCase, PatientScores
 from src_models.kernels.knockout import knock_out, paired
 from src_models.kernels.knockout_figures import draw_effects
 from src_models.kernels.knockout_report import cases_csv, effects_csv, effects_json, effects_page, effects_section
@@ -402,6 +402,22 @@ def test_harm_is_a_smaller_score_and_a_larger_distance() -> None:
     assert paired(turned[0], turned[1], turned[2:])["p"] == 1
     lost = [*others, dict.fromkeys(before, float("nan"))]
     assert paired(before, after, lost)["p"] == pytest.approx(2 / 6), "what left nothing to measure harmed the most"
+
+
+def test_a_planted_distance_is_harm_as_a_planted_score_is() -> None:
+    network = _wide()
+    planted = _Planted(np.array([3, 8, 21, 30]))
+
+    def evaluate(changed: Any) -> Generator[Progress, None, PatientScores]:
+        scores = yield from planted(changed)
+        return PatientScores([], dict(scores), {patient: 2 - 3 * score for patient, score in scores.items()}, "mm")
+
+    rows = [Selection(rows=(3, 8, 21, 30))]
+    (found,) = finish(knock_out(network, _analysed(network), rows, evaluate, draws=19))
+    assert found.distance is not None
+    assert found.distance.p == found.p == pytest.approx(1 / 20)
+    assert found.distance.change == pytest.approx(-3 * found.change)
+    assert found.distance.excess_low > 0
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

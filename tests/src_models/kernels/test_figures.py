@@ -93,7 +93,7 @@ def test_lines_of_single_kernels_are_read_and_a_repeated_epoch_counts_once(tmp_p
     path = tmp_path / "drift.jsonl"
     moved = [drift(scale * start, start, (3, 3)) for scale in (1.0, 1.5, 3.0)]
     path.write_text(
-        "".join(json_lines("rho", epoch, each) for epoch, each in ((0, moved[0]), (1, moved[2]), (1, moved[1])))
+        "".join(json_lines("rho", epoch, each) for epoch, each in ((1, moved[2]), (0, moved[0]), (1, moved[1])))
     )
     found = read_curves(path)
     assert found.families == {"rho": dict.fromkeys(range(2), ((0, 0), (1, 0.5)))}
