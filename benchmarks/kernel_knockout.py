@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ import numpy as np  # noqa: E402
 
 from src_models.kernels import KernelAnalysisParameters, KernelReport, analyse  # noqa: E402
 from src_models.kernels.changes import Operation  # noqa: E402
-from src_models.kernels.evaluation import Evaluation, EvaluationCase  # noqa: E402
-from src_models.kernels.knockout import Effect, knock_out  # noqa: E402
+from src_models.kernels.evaluation import CaseScore, Evaluation, EvaluationCase, PatientScores  # noqa: E402
+from src_models.kernels.knockout import DOSES, Effect, knock_out  # noqa: E402
 from src_models.kernels.selection import Selection  # noqa: E402
 from src_models.kernels.sources import hash_of  # noqa: E402
 from src_models.progress import Progress, finish  # noqa: E402
@@ -43,20 +43,23 @@ class Kept:
 
     def __init__(self, evaluation: Evaluation, path: Path) -> None:
         self._evaluation, self._path = evaluation, path
-        self._scores: dict[str, dict[str, float]] = {}
+        self._scores: dict[str, PatientScores] = {}
         if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
                 told = json.loads(line)
-                self._scores[told["network"]] = told["scores"]
+                cases = [CaseScore(*case) for case in told["cases"]]
+                self._scores[told["network"]] = PatientScores(cases, told["scores"], told["distance"], told["unit"])
 
-    def run(self, network: Any) -> Generator[Progress, None, Mapping[str, float]]:
-        """The score of each patient."""
+    def run(self, network: Any) -> Generator[Progress, None, PatientScores]:
+        """Score and distance of the surfaces of each patient."""
         key = hash_of(network.state_dict())
         if key not in self._scores:
-            scores = yield from self._evaluation.run(network)
-            self._scores[key] = dict(scores)
+            found = yield from self._evaluation.run(network)
+            self._scores[key] = found
+            cases = [[case.id, case.patient, case.score, case.distance, case.lost] for case in found.cases]
+            told = {"network": key, "scores": found, "distance": found.distance, "unit": found.unit, "cases": cases}
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"network": key, "scores": self._scores[key]}) + "\n")
+                file.write(json.dumps(told) + "\n")
         return self._scores[key]
 
 
@@ -77,7 +80,7 @@ def unseen(folder: Path, most: int) -> list[EvaluationCase]:
     return taken
 
 
-def table(effects: list[Effect], report: KernelReport) -> list[str]:
+def table(effects: Sequence[Effect], report: KernelReport) -> list[str]:
     """One row a selection."""
     lines = [
         "| taken away | kernels | times chance | change of Dice | at random | beyond random | p more | p less |",
@@ -98,6 +101,35 @@ def table(effects: list[Effect], report: KernelReport) -> list[str]:
     return lines
 
 
+def distances(effects: Sequence[Effect]) -> list[str]:
+    """The distance of the surfaces, one row a selection."""
+    lines = [
+        "| taken away | before | after | change | at random | beyond random | p more | lost before, after |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in effects:
+        far = one.distance
+        if far is not None:
+            before, after = (float(np.nanmean(list(part.values()))) for part in (far.before, far.after))
+            lines.append(
+                f"| {one.selection.removeprefix('label=')} | {before:.2f} | {after:.2f} | "
+                f"{far.change:+.2f} [{far.low:+.2f}, {far.high:+.2f}] | {np.nanmean(far.controls):+.2f} | "
+                f"{far.excess:+.2f} [{far.excess_low:+.2f}, {far.excess_high:+.2f}] | {far.p:.3f} | "
+                f"{far.lost_before}, {far.lost_after} |"
+            )
+    return lines
+
+
+def doses(effects: Sequence[Effect]) -> list[str]:
+    """The change of Dice at rising strength, one row a selection."""
+    strengths = [dose.strength for dose in effects[0].doses]
+    lines = ["| weakened | " + " | ".join(f"{s:g}" for s in strengths) + " |", "| --- |" + " ---: |" * len(strengths)]
+    for one in effects:
+        values = " | ".join(f"{dose.change:+.4f}" for dose in one.doses)
+        lines.append(f"| {one.selection.removeprefix('label=')} | {values} |")
+    return lines
+
+
 def main() -> None:
     """Read the arguments, run, write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -115,10 +147,10 @@ def main() -> None:
     report = finish(analyse(model, KernelAnalysisParameters(preset="paper-6", null="gaussian", cluster_draws=0)))
     cases = unseen(chosen.data, chosen.most)
     patients = len({case.patient for case in cases})
-    kept = Kept(Evaluation(model.card, cases, device=chosen.device, step=chosen.step), chosen.work)
+    kept = Kept(Evaluation(model.card, cases, device=chosen.device, step=chosen.step, distances=True), chosen.work)
     counts = report.table["label"].counts()  # type: ignore[union-attr]
     selections = [Selection(label=(name,)) for name, count in counts.items() if count and name != "dead"]
-    work = knock_out(model.network, report, selections, kept.run, Operation(), draws=chosen.controls)
+    work = knock_out(model.network, report, selections, kept.run, Operation(), draws=chosen.controls, doses=DOSES)
     effects = list(finish(work, lambda step: print(step.message, flush=True)))
     before = float(np.mean(list(effects[0].before.values())))
     lines = [
@@ -137,6 +169,20 @@ def main() -> None:
         "differ among themselves shows in the round brackets and in p.",
         "",
         *table(effects, report),
+        "",
+        "## Distance of the surfaces",
+        "",
+        "Mean distance in pixels (the slices do not tell their size), over patients that have one before and after;",
+        "larger is worse. `lost`: slices on which the liver is in the prediction or in the reference alone. They have",
+        "no distance, so where many are lost what is left flatters the change.",
+        "",
+        *distances(effects),
+        "",
+        "## Dose",
+        "",
+        "Change of Dice when the kernels of a label are weakened by a factor of 1 - t.",
+        "",
+        *doses(effects),
     ]
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from src_models.kernels.knockout import Effect
     from src_models.kernels.result import KernelReport
     from src_models.kernels.selection import Selection
+    from src_models.kernels.sources import Source
+    from src_models.networks.network import Network
+    from src_models.weights.card import ModelCard
 
 METRICS = ("dice", "jaccard", "recall", "precision")
 _WORDS = ("labels", "operators")
@@ -47,7 +52,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "shuffle, noise. Default: zero.",
     )
     group.add_argument("--controls", metavar="N", type=int, default=20, help="Random selections. Default: 20.")
-    group.add_argument("--doses", action="store_true", help="Also at strengths 0.25, 0.5 and 0.75.")
+    group.add_argument("--doses", action="store_true", help="Also at strengths 0.25, 0.5 and 0.75, as a curve.")
+    group.add_argument(
+        "--renormalise",
+        action="store_true",
+        help="Take the statistics of batch norms anew from the cases for each network that is scored, the unchanged "
+        "one included; afterwards they are what they were.",
+    )
     group.add_argument("--metric", choices=METRICS, default="dice", help="Default: dice.")
     group.add_argument("--run-on", metavar="DEVICE", default="cpu", help="Where the network runs. Default: cpu.")
 
@@ -75,21 +86,31 @@ def check(arguments: argparse.Namespace) -> None:
             Selection.parse(text)
 
 
-def effects(model: str, found: KernelReport, arguments: argparse.Namespace) -> tuple[Effect, ...]:
-    """Every change that was asked for, under a bar or JSON lines.
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """What experiments run on: the model with its network and card, and the cases."""
+
+    source: Source
+    network: Network
+    card: ModelCard
+    cases: list[EvaluationCase]
+
+
+def prepare(arguments: argparse.Namespace) -> Ready | None:
+    """The model and the cases, read before the analysis: nobody should wait for that to hear that a file is missing.
 
     Raises
     ------
     InputError
-        Where the model is bare tensors, which cannot be run.
+        Where the model is bare tensors, which cannot be run, or has nothing that was asked for.
     """
-    from src_models.kernels.changes import Operation
-    from src_models.kernels.evaluation import Evaluation
-    from src_models.kernels.knockout import DOSES, knock_out
+    if not (arguments.knock_out or arguments.regions):
+        return None
+    from src_models.kernels.renormalise import check_norms
     from src_models.kernels.sources import open_source
     from src_models.networks.network import Network
 
-    source = open_source(model, fold=arguments.fold)
+    source = open_source(arguments.model, fold=arguments.fold)
     if source.card is None or not isinstance(source.network, Network):
         raise InputError(
             "knock-out-model",
@@ -97,9 +118,34 @@ def effects(model: str, found: KernelReport, arguments: argparse.Namespace) -> t
             "its file holds tensors without a network",
             "Import it first: lsnet weights import FILE --net NAME.",
         )
-    evaluation = Evaluation(source.card, cases(arguments), arguments.metric, arguments.run_on)
+    if source.network.in_channels != len(source.card.preprocessing.channels):
+        raise InputError(
+            "knock-out-click",
+            f"{source.name} takes a click beside the image",
+            "what it finds depends on where it begins, and the cases hold no clicks",
+            "Choose a model that takes images alone.",
+        )
+    if arguments.renormalise:
+        check_norms(source.network)
+    return Ready(source, source.network, source.card, cases(arguments))
+
+
+def effects(ready: Ready, found: KernelReport, arguments: argparse.Namespace) -> tuple[Effect, ...]:
+    """Every change that was asked for, under a bar or JSON lines."""
+    from src_models.kernels.changes import Operation
+    from src_models.kernels.evaluation import Evaluation
+    from src_models.kernels.knockout import DOSES, knock_out
+
+    evaluation = Evaluation(
+        ready.card,
+        ready.cases,
+        arguments.metric,
+        arguments.run_on,
+        distances=True,
+        renormalise=arguments.renormalise,
+    )
     work = knock_out(
-        source.network,
+        ready.network,
         found,
         selections(found, arguments.knock_out),
         evaluation.run,
@@ -110,6 +156,44 @@ def effects(model: str, found: KernelReport, arguments: argparse.Namespace) -> t
     )
     with report.watch_job(arguments.json, "knock-out", "progress") as show:
         return finish(work, show)
+
+
+def files(
+    effects: Sequence[Effect], found: KernelReport, arguments: argparse.Namespace
+) -> tuple[dict[str, bytes], str]:
+    """What is written about the experiments, by name; and a section for the page of the analysis."""
+    from src_models.kernels.figures import has_figures
+    from src_models.kernels.knockout_figures import draw_effects
+    from src_models.kernels.knockout_report import cases_csv, effects_csv, effects_json, effects_page, effects_section
+    from src_models.metrics import FORMULAS
+
+    metric = FORMULAS[arguments.metric].title
+    settings = {
+        "model": found.record.inputs,
+        "selections": arguments.knock_out,
+        "operation": arguments.operation,
+        "controls": arguments.controls,
+        "renormalise": arguments.renormalise,
+        "seed": found.parameters.seed,
+    }
+    made = {
+        "effects.csv": effects_csv(effects),
+        "effects_cases.csv": cases_csv(effects),
+        "effects.json": effects_json(effects, arguments.metric, settings),
+    }
+    drawn: dict[str, bytes] = {}
+    if has_figures() and not arguments.no_figures:
+        drawn = draw_effects(effects, metric)
+        made |= {f"{name}.png": content for name, content in drawn.items()}
+        if arguments.svg:
+            made |= {f"{name}.svg": content for name, content in draw_effects(effects, metric, "svg").items()}
+    told = [found.record.research_use, f"Weights {str(found.record.inputs.get('weights_sha256', ''))[:16]}, "]
+    told = [f"{told[0]} {told[1]}seed {found.parameters.seed}."]
+    if arguments.renormalise:
+        told.insert(0, "The statistics of batch norms were taken from these images for every network that was scored.")
+    name = str(found.record.inputs.get("model", "model"))
+    made["effects.html"] = effects_page(name, effects, metric, drawn, told).encode()
+    return made, effects_section(effects, metric, drawn)
 
 
 def selections(found: KernelReport, texts: list[str]) -> list[Selection]:

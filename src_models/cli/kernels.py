@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src_models.cli import kernel_effects, options, outputs, report
+from src_models.cli import kernel_changes, kernel_effects, kernel_regions, kernel_terms, options, outputs, report
 from src_models.cli.driving import interrupts
 from src_models.errors import SaveError
 from src_models.kernels.parameters import KernelAnalysisParameters
 
 if TYPE_CHECKING:
     from src_models.kernels.result import KernelReport
+    from src_models.kernels.sources import Source
 
 _EPILOG = """\
 examples:
@@ -42,12 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="Where to; made where it is missing.")
     parser.add_argument("--fold", metavar="N", default="", help="Of a model with several. Default: the first.")
-    parser.add_argument("--compare", metavar="MODEL", help="An earlier state of this network: how kernels changed.")
+    kernel_changes.add_flags(parser)
     parser.add_argument("--svg", action="store_true", help="Also write the figures as SVG.")
     parser.add_argument("--no-figures", action="store_true", help="Write the table and the summary alone.")
     parser.add_argument("--overwrite", action="store_true", help="Replace results of earlier runs. Models never are.")
     options.add_model(parser, KernelAnalysisParameters, _TITLES)
     kernel_effects.add_flags(parser)
+    kernel_regions.add_flags(parser)
+    kernel_terms.add_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,36 +59,58 @@ def run(arguments: argparse.Namespace) -> int:
     # a report is made once: its chance may take the time
     chosen = options.build(KernelAnalysisParameters, {"null_draws": REPORT_DRAWS} | values)
     kernel_effects.check(arguments)
+    kernel_regions.check(arguments)
+    kernel_terms.check(arguments)
+    curves = kernel_changes.curves(arguments)
     writers = _writers()
     folder = _folder(arguments, [name for name, _ in writers])
-    found = _analysed(arguments.model, chosen, arguments)
+    ready = kernel_effects.prepare(arguments)
+    found = _analysed(arguments.model if ready is None else ready.source, chosen, arguments)
     notes = list(_missing(arguments))
     contents: dict[str, bytes] = {}
     for name, write in writers:
         contents[name] = write(found)
     extra: list[str] = []
     if arguments.compare:
-        from src_models.kernels.drift import compare, comparison_csv, comparison_section
-
-        other = _analysed(arguments.compare, chosen, arguments)
-        changed = compare(other, found)
-        contents["changes.csv"] = comparison_csv(changed)
-        extra.append(comparison_section(changed))
-    if arguments.knock_out and found.complete:
-        from src_models.kernels.knockout import effects_csv, effects_section
-
-        effects = kernel_effects.effects(arguments.model, found, arguments)
-        contents["effects.csv"] = effects_csv(effects)
-        extra.append(effects_section(effects, arguments.metric))
+        written, section = kernel_changes.compared(_analysed(arguments.compare, chosen, arguments), found, arguments)
+        contents |= written
+        extra.append(section)
+    if curves is not None:
+        written, section = kernel_changes.drifted(curves, arguments)
+        contents |= written
+        extra.append(section)
+    if ready is not None and found.complete:
+        extra += _experiments(ready, found, arguments, contents)
+    more: list[str] = []
+    if arguments.terms is not None and found.complete:
+        more, told = kernel_terms.write(found, arguments)
+        notes += told
     contents |= _pictures(found, arguments, extra)
     for name, content in contents.items():
         outputs.write_whole(folder / name, content)
     _write_record(folder, found, arguments)
-    _tell(folder, found, [*contents, "kernels.lsnet.json"], notes, arguments)
+    _tell(folder, found, [*contents, "kernels.lsnet.json", *more], notes, arguments)
     return 0 if found.complete else STOPPED
 
 
-def _analysed(model: str, chosen: KernelAnalysisParameters, arguments: argparse.Namespace) -> KernelReport:
+def _experiments(
+    ready: kernel_effects.Ready, found: KernelReport, arguments: argparse.Namespace, contents: dict[str, bytes]
+) -> list[str]:
+    """What was asked for beside the analysis; its files come to the contents, and its sections are returned."""
+    sections = []
+    if arguments.knock_out:
+        effects = kernel_effects.effects(ready, found, arguments)
+        written, section = kernel_effects.files(effects, found, arguments)
+        contents |= written
+        sections.append(section)
+    if arguments.regions:
+        written, section = kernel_regions.files(ready, found, arguments)
+        contents |= written
+        sections.append(section)
+    return sections
+
+
+def _analysed(model: str | Source, chosen: KernelAnalysisParameters, arguments: argparse.Namespace) -> KernelReport:
     """The analysis under a bar or JSON lines; the first Ctrl-C keeps the layers that are finished."""
     from platformdirs import user_cache_path
 
@@ -193,13 +218,20 @@ def _tell(
         return
     report.say(*lines(found), *(f"Note: {note}" for note in every))
     if found.skipped:
-        report.say(f"{len(found.skipped)} convolutions were not analysed: {found.skipped[0].reason}, and the like.")
-    report.say(f"Saved {len(names)} files in {folder}; begin with kernels.html.")
+        reasons = "; ".join(dict.fromkeys(each.reason for each in found.skipped))
+        were = "was" if len(found.skipped) == 1 else "were"
+        report.say(f"{_many(len(found.skipped), 'convolution')} {were} not analysed: {reasons}.")
+    report.say(f"Saved {_many(len(names), 'file')} in {folder}; begin with kernels.html.")
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count} {name}" + ("" if count == 1 else "s")
 
 
 def lines(found: KernelReport) -> list[str]:
     """A few lines for people: the labels of all layers beside chance."""
-    told = [f"{len(found.table)} kernels in {len(found.layers)} layers, {found.record.duration_s:.1f} s"]
+    kernels, layers = _many(len(found.table), "kernel"), _many(len(found.layers), "layer")
+    told = [f"{kernels} in {layers}, {found.record.duration_s:.1f} s"]
     if not found.complete:
         told[0] += ", stopped before the end"
     names = dict.fromkeys(one.name for each in found.layers for one in each.labels)
@@ -207,6 +239,7 @@ def lines(found: KernelReport) -> list[str]:
     for name in names:
         mine = [one for each in found.layers for one in each.labels if one.name == name]
         total = max(sum(one.total for one in mine), 1)
-        count, expected = sum(one.count for one in mine), sum(one.null_share * one.total for one in mine)
+        count = sum(one.count for one in mine)
+        expected = sum(one.null_share * one.total for one in mine if one.null_total)
         told.append(f"  {name:<18} {count:>8} {count / total:>7.3f} {expected / total:>7.3f}")
     return told

@@ -7,7 +7,7 @@ clusters, chance) comes after. Results do not depend on blocks or threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +147,8 @@ class Job:
         return self.report(complete=True)
 
     def _layers(self, pool: ThreadPoolExecutor, layers: Sequence[Layer]) -> Generator[AnalysisProgress, None, None]:
+        if self.chosen.null == "init":
+            self.initial = yield from self._wait(pool, "chance", "the network before training", self._before_training)
         whole: dict[tuple[int, ...], Projection] = {}
         if self.chosen.scope == "network":
             for size in self.known:
@@ -243,12 +245,25 @@ class Job:
         chosen = self.chosen
         return cluster(flat, chosen.normalisation, chosen.clusters, chosen.cluster_draws, (chosen.seed, layer.index))
 
+    def _before_training(self) -> Mapping[str, NDArray[Any]]:
+        from src_models.kernels.initial import check_rebuilt, initial_kernels
+
+        chosen, network = self.chosen, check_rebuilt(self.source.name, self.source.network)
+        made = initial_kernels(
+            network, self.collected.layers, chosen.null_draws, chosen.seed, fold_norm=chosen.fold_norm
+        )
+        least = min(len(flat) for flat in made.values())
+        if least < chosen.null_draws:
+            self.notes.append(f"Before training the smallest layer has {least} kernels that are not zero.")
+        return made
+
     def _null(self, layer: Layer, grid: tuple[int, ...]) -> Null:
         chosen = self.chosen
         if chosen.null == "permuted":
             drawn = permuted_kernels(stored_rows(layer), chosen.null_draws, (chosen.seed, layer.index))
-            flat = filled(drawn, layer)
-            return measure(flat, layer.size, grid, self.known[layer.size], chosen.tolerance, 1)
+            return self._measured(layer, grid, filled(drawn, layer))
+        if chosen.null == "init":
+            return self._measured(layer, grid, self.initial[layer.name])
         key = NullKey(
             law=chosen.null,
             size=layer.size,
@@ -262,6 +277,9 @@ class Job:
             seed=chosen.seed,
         )
         return null(key, folder=self.cache)
+
+    def _measured(self, layer: Layer, grid: tuple[int, ...], flat: NDArray[Any]) -> Null:
+        return measure(flat, layer.size, grid, self.known[layer.size], self.chosen.tolerance, 1)
 
     # -- progress
 

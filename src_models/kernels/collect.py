@@ -22,6 +22,7 @@ from src_models.files.gate import shown
 from src_models.kernels.result import Kind, Layer, Skipped
 
 LARGEST = 7
+LARGEST_WEIGHT = 1e18
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
 
 
@@ -70,14 +71,18 @@ def collect_module(network: nn.Module, *, fold_norm: bool = False, image: Sequen
     """
     found: list[Found] = []
     modules: dict[str, nn.Module] = {}
-    for name, module in network.named_modules():
+    again = 0
+    for name, module in network.named_modules(remove_duplicate=False):
         each = _of_module(name, module)
         if each is not None:
+            if any(module is known for known in modules.values()):
+                again += 1
+                continue
             found.append(each)
             modules[name] = module
     gains = _gains(network) if fold_norm else {}
     sizes, notes = _traced(network, modules, image) if image is not None else ({}, ())
-    made = _collected(found, gains)
+    made = _collected(found, gains, again)
     layers = tuple(replace(layer, input_size=sizes.get(layer.name)) for layer in made.layers)
     return Collected(layers, made.skipped, (*made.notes, *notes))
 
@@ -127,12 +132,13 @@ def _of_module(name: str, module: nn.Module) -> Found | None:
     )
 
 
-def _collected(found: Sequence[Found], gains: Mapping[str, tuple[Tensor | None, Tensor | None]]) -> Collected:
+def _collected(
+    found: Sequence[Found], gains: Mapping[str, tuple[Tensor | None, Tensor | None]], repeated: int = 0
+) -> Collected:
     layers: list[Layer] = []
     skipped: list[Skipped] = []
     notes: list[str] = []
     seen: dict[Any, str] = {}
-    repeated = 0
     for each in found:
         key = _place(each.weight)
         if key in seen:
@@ -181,6 +187,8 @@ def _without_copies(layers: list[Layer]) -> tuple[list[Layer], int]:
 
 def _reason(size: tuple[int, ...], each: Found) -> str:
     """Why kernels of a size are not analysed; empty where they are."""
+    if each.weight.numel() == 0:
+        return "a tensor without numbers holds no kernels"
     if max(size) == 1:
         return "1 x 1 kernels have no shape"
     if any(k % 2 == 0 for k in size):
@@ -197,16 +205,24 @@ def _layer(each: Found, index: int, gain: tuple[Tensor | None, Tensor | None] | 
         raise InputError(
             "kernels-meta", f"{shown(each.name)} has no numbers", "it lies on the meta device", "Load its weights."
         )
-    plain = each.weight.detach()
-    plain = plain.dequantize() if plain.is_quantized else plain
+    plain = dense(each.weight)
     dtype = torch.float64 if plain.dtype == torch.float64 else torch.float32
-    weight = plain.to(device="cpu", dtype=dtype)
+    # a copy: what was found must not change when the network is trained on or taken apart
+    weight = plain.to(device="cpu", dtype=dtype, copy=True)
     bad = int(torch.count_nonzero(~torch.isfinite(weight)))
     if bad:
         raise InputError(
             "kernels-finite",
             f"{bad} of {weight.numel()} weights of {shown(each.name)} are not finite",
             "the training of this model has failed, or its file is damaged",
+            "Use another checkpoint.",
+        )
+    largest = float(weight.abs().max())
+    if largest > LARGEST_WEIGHT:
+        raise InputError(
+            "kernels-range",
+            f"Weights of {shown(each.name)} are as large as {largest:.0e}",
+            "their squares are beyond what numbers of 32 bits hold, so the training of this model has failed",
             "Use another checkpoint.",
         )
     if each.kind == "transposed":
@@ -231,6 +247,13 @@ def _layer(each: Found, index: int, gain: tuple[Tensor | None, Tensor | None] | 
         groups=each.groups,
         gain=gain is not None,
     )
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor as they act: quantised ones as what they stand for, sparse ones with their zeros."""
+    plain = tensor.detach()
+    plain = plain.dequantize() if plain.is_quantized else plain
+    return plain if plain.layout is torch.strided else plain.to_dense()
 
 
 def _as_convolution(weight: Tensor, groups: int) -> Tensor:

@@ -203,7 +203,7 @@ def edge_indicator(image: Tensor, terms: Terms, contrast: float = 1.0) -> Tensor
     return 1 / (1 + convolve(image, terms.e).square().sum(0) / contrast**2)
 
 
-def curvature_and_norm(u: Tensor, terms: Terms, epsilon: float) -> tuple[Tensor, Tensor]:
+def curvature_and_norm(u: Tensor, terms: Terms, epsilon: float, root_epsilon: float = 0.0) -> tuple[Tensor, Tensor]:
     """kappa and N of a level set: the two learned pieces of the equation.
 
     Parameters
@@ -213,11 +213,14 @@ def curvature_and_norm(u: Tensor, terms: Terms, epsilon: float) -> tuple[Tensor,
     terms : Terms
         rho and sigma.
     epsilon : float
-        Added to N in the denominator, outside the root.
+        Added to N in the denominator, outside the root; with none, a flat u has no curvature.
+    root_epsilon : float
+        Added to N^2, squared.
     """
     slopes = convolve(u, terms.rho)
-    norm = stencils.root(slopes.square().sum(0))
-    directions = slopes / (norm + epsilon)
+    norm = stencils.root(slopes.square().sum(0) + root_epsilon**2)
+    length = norm + epsilon
+    directions = slopes / torch.where(length > 0, length, torch.ones_like(length))
     curvature = torch.zeros_like(u)
     for k in range(len(terms.sigma)):
         curvature = curvature + convolve(directions[k], terms.sigma[k : k + 1])[0]
@@ -231,10 +234,13 @@ def step(
     weights: tuple[float, float, float],
     time_step: float,
     epsilon: float = 1e-8,
+    *,
+    gradient: stencils.Gradient = "central",
+    root_epsilon: float = 0.0,
 ) -> Tensor:
     """One explicit step with the kernels in their roles.
 
-    ``u' = u + dt (alpha g N + beta g kappa N + gamma sum_d [ReLU(D0_d g) D+_d u - ReLU(-D0_d g) D-_d u])``
+    ``u' = u + dt (alpha B + beta g kappa N + gamma sum_d [ReLU(D0_d g) D+_d u - ReLU(-D0_d g) D-_d u])``
 
     Parameters
     ----------
@@ -244,13 +250,21 @@ def step(
         Kernels.
     weights : tuple of float
         Balloon alpha, curvature beta, convection gamma.
-    time_step, epsilon : float
-        dt and eps.
+    time_step, epsilon, root_epsilon : float
+        dt, eps, and delta of `curvature_and_norm`.
+    gradient : {"central", "godunov", "osher_sethian", "none"}
+        B = g N; g times an upwind norm of u itself; or the form of the slides, which drops N in both terms.
     """
     alpha, beta, gamma = weights
-    curvature, norm = curvature_and_norm(u, terms, epsilon)
-    change = alpha * edge * norm + beta * edge * curvature * norm
-    n, g = stencils.around(u, terms.spacing), stencils.around(edge, terms.spacing)
+    curvature, norm = curvature_and_norm(u, terms, epsilon, root_epsilon)
+    n = stencils.around(u, terms.spacing)
+    if gradient == "none":
+        change = alpha * edge + beta * edge * curvature
+    else:
+        growing = torch.full(u.shape, alpha >= 0, device=u.device)
+        length = norm if gradient == "central" else stencils.upwind_norm(n, growing, gradient)
+        change = alpha * edge * length + beta * edge * curvature * norm
+    g = stencils.around(edge, terms.spacing)
     for axis in n.axes:
         slope = stencils.central(g, axis)
         change = change + gamma * (

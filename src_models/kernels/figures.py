@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from src_models.errors import InputError
 from src_models.kernels.dictionary import INDETERMINATE, Dictionary
 from src_models.kernels.draws import generator
-from src_models.kernels.result import Categories, KernelReport, LayerReport, Share
+from src_models.kernels.result import KernelReport, LayerReport, Share
 from src_models.kernels.spectra import singular_values
 
 if TYPE_CHECKING:
@@ -29,7 +29,12 @@ LABEL_COLOURS = (
     *("#6699cc", "#999933", "#661100", "#4b6a53", "#b249d5", "#7edc45", "#5c47b8", "#cfd251"),
 )
 GREY = "#bbbbbb"
+DARK_GREY = "#666666"
 KNOWN = "#d62728"
+_LINE = 0.075
+"""Height of a name beside a panel, as a share of it."""
+_FEW = 100
+"""Kernels, of which each is drawn larger."""
 PANELS = 42
 """Layers that are drawn; of more, evenly chosen ones."""
 POINTS = 2000
@@ -78,10 +83,13 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
 def components(report: KernelReport) -> Figure:
     """The form of the paper's Figure 2: kernels of each layer on two components, known kernels as red squares."""
     shown = _chosen(report.layers)
-    figure, axes = _panels(len(shown), 2.5, 2.5)
+    figure, axes = _panels(len(shown), 3.1, 2.4, columns=4)
     for each, ax in zip(shown, axes, strict=False):
         _components_panel(report, each, ax)
-    figure.suptitle("Kernels on two principal components; known kernels in red with their distance from the plane")
+    figure.suptitle(
+        "Kernels on two principal components; known kernels in red with their share of distance from the plane",
+        fontsize=10,
+    )
     return figure
 
 
@@ -93,21 +101,63 @@ def _components_panel(report: KernelReport, each: LayerReport, ax: Axes) -> None
         alive = np.sort(random.choice(alive, POINTS, replace=False))
     # the paper draws -(second component) to the right and the first upwards
     x, y = -table.numbers("pc2")[alive], table.numbers("pc1")[alive]
-    clusters = table["cluster"]
-    codes = clusters.codes[alive] if isinstance(clusters, Categories) else np.zeros(len(alive), int)
-    colours = [CLUSTER_COLOURS[code % len(CLUSTER_COLOURS)] for code in codes]
-    ax.scatter(x, y, s=3, c=colours, linewidths=0, rasterized=True)
+    # without clusters grey: a colour would promise some
+    colours = [
+        DARK_GREY if word == "none" else CLUSTER_COLOURS[int(word) % len(CLUSTER_COLOURS)]
+        for word in table.words("cluster")[alive].tolist()
+    ]
+    ax.scatter(x, y, s=3 if len(alive) > _FEW else 12, c=colours, linewidths=0, rasterized=True)
     fit = each.projection
     first = _first_of_labels(report.dictionaries[each.layer.size])
     ax.scatter(-fit.known_points[first, 1], fit.known_points[first, 0], s=16, marker="s", c=KNOWN, zorder=3)
-    for k in first:
-        text = f"{fit.known[k]} {fit.known_relative[k]:.2f}"
-        place = (-fit.known_points[k, 1], fit.known_points[k, 0])
-        ax.annotate(text, place, fontsize=4.5, xytext=(2, 2), textcoords="offset points")
+    names = [f"{fit.known[k]} {fit.known_relative[k]:.2f}" for k in first]
+    _beside(ax, [(-float(fit.known_points[k, 1]), float(fit.known_points[k, 0])) for k in first], names)
     ax.set_title(f"{each.layer.index + 1}: {_short(each.layer.name)}", fontsize=7)
     ax.set_xlabel(f"-PC 2 ({fit.explained[1]:.0%})", fontsize=6)
     ax.set_ylabel(f"PC 1 ({fit.explained[0]:.0%})", fontsize=6)
     ax.tick_params(labelsize=5)
+    ax.locator_params(nbins=5)
+
+
+def _beside(ax: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """Names in a column to the right of a panel, as high as their points where there is room, and a line to each."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high)
+    ax.set_xlim(ax.get_xlim())
+    wanted = np.array([(y - low) / (high - low) for _, y in points])
+    places = spread_out(wanted, min(_LINE, 1 / max(len(names), 1)))
+    for (x, y), place, name in zip(points, places.tolist(), names, strict=True):
+        ax.annotate(
+            name,
+            (x, y),
+            (1.04, place),
+            textcoords="axes fraction",
+            fontsize=6,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": KNOWN, "alpha": 0.6, "shrinkA": 1, "shrinkB": 1},
+        )
+
+
+def spread_out(wanted: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
+    """Places between 0 and 1 at least a gap apart, in the order of the wanted ones and near them.
+
+    Parameters
+    ----------
+    wanted : ndarray of shape (n,)
+        Any order.
+    gap : float
+        At most 1 / n.
+    """
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(wanted))
+    # without the gaps the order is all that is asked for: the nearest rising sequence is a mean of two passes
+    free = wanted[order] - steps
+    rising = (np.maximum.accumulate(free) + np.minimum.accumulate(free[::-1])[::-1]) / 2
+    room = 1 - gap * max(len(wanted) - 1, 0)
+    places = np.empty(len(wanted))
+    places[order] = np.clip(rising, 0, max(room, 0)) + steps
+    return places
 
 
 def _first_of_labels(known: Dictionary) -> list[int]:
@@ -125,13 +175,10 @@ def pde(report: KernelReport) -> Figure:
 
 
 def _stacked(report: KernelReport, shares: Callable[[LayerReport], Sequence[Share]], title: str) -> Figure:
-    _matplotlib()
-    from matplotlib.figure import Figure as Empty
-
     shown = _chosen(report.layers)
     names = list(dict.fromkeys(one.name for each in shown for one in shares(each)))
     used = [n for n in names if any(s.count or s.null_share > 0.005 for e in shown for s in shares(e) if s.name == n)]
-    figure = Empty(figsize=(max(7.0, 0.42 * len(shown) + 3), 4.2), layout="constrained")
+    figure = empty_figure(max(7.0, 0.42 * len(shown) + 3), 4.2)
     ax = figure.subplots()
     places = np.arange(len(shown))
     bottoms = np.zeros((2, len(shown)))
@@ -148,7 +195,7 @@ def _stacked(report: KernelReport, shares: Callable[[LayerReport], Sequence[Shar
     ax.set_xlabel("layer (wide bar: its kernels; narrow, pale bar: random kernels)", fontsize=8)
     ax.set_ylim(0, 1)
     ax.set_title(title, fontsize=9)
-    ax.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _legend(ax)
     return figure
 
 
@@ -182,12 +229,9 @@ def _curve(kernel: NDArray[Any], grid: tuple[int, ...], count: int) -> NDArray[n
 
 def energy(report: KernelReport) -> Figure:
     """Energy by polynomial degree over its expectation for Gaussian kernels, per layer."""
-    _matplotlib()
-    from matplotlib.figure import Figure as Empty
-
     shown = _chosen(report.layers)
     degrees = max(len(each.energy) for each in shown)
-    figure = Empty(figsize=(max(6.0, 0.36 * len(shown) + 2), 3.6), layout="constrained")
+    figure = empty_figure(max(6.0, 0.36 * len(shown) + 2), 3.6)
     ax = figure.subplots()
     for degree in range(degrees):
         points = [
@@ -203,7 +247,7 @@ def energy(report: KernelReport) -> Figure:
     ax.set_xlabel("layer", fontsize=8)
     ax.set_ylabel("mean share of energy / chance", fontsize=8)
     ax.set_title("Energy of kernels by degree (0: average, 1: slope, 2: curvature, ...)", fontsize=9)
-    ax.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _legend(ax)
     return figure
 
 
@@ -222,13 +266,30 @@ def _chosen(layers: Sequence[LayerReport]) -> list[LayerReport]:
     return [layers[k] for k in np.linspace(0, len(layers) - 1, PANELS).round().astype(int)]
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def _legend(ax: Axes) -> None:
+    """To the right of a panel, where anything was drawn: a network of zeros has nothing to show."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """A figure without a window.
+
+    Raises
+    ------
+    InputError
+        Where matplotlib is not installed.
+    """
     _matplotlib()
     from matplotlib.figure import Figure as Empty
 
-    columns = min(6, max(count, 1))
+    return Empty(figsize=(width, height), layout="constrained")
+
+
+def _panels(count: int, width: float, height: float, columns: int = 6) -> tuple[Figure, list[Axes]]:
+    columns = min(columns, max(count, 1))
     rows = math.ceil(count / columns)
-    figure = Empty(figsize=(max(columns * width, 5), rows * height + 0.8), layout="constrained")
+    figure = empty_figure(max(columns * width, 5), rows * height + 0.8)
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
     for spare in axes[count:]:
         spare.remove()

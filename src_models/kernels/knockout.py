@@ -1,17 +1,15 @@
 """What a class of kernels does for the result: it is taken away or replaced, and so are as many others at random.
 
-The change of the score is paired by patient, with a bootstrap interval over patients. Without controls no effect is
-told: any part of a network is missed when it is gone.
+The change of the score is paired by patient, with a bootstrap interval over patients; beside it stands the change of
+the distance of the surfaces, where it is measured. Without controls no effect is told: any part of a network is missed
+when it is gone.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from html import escape
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from torch import nn
 from src_models.errors import InputError
 from src_models.kernels.changes import Operation, applied, modified
 from src_models.kernels.draws import generator
+from src_models.kernels.evaluation import PatientScores
 from src_models.kernels.result import KernelReport, Layer
 from src_models.kernels.selection import Selection, controls, select
 from src_models.metrics.table import bootstrap
@@ -28,45 +27,53 @@ from src_models.progress import Progress
 Scores = Mapping[str, float]
 Evaluate = Callable[[Any], Generator[Progress, None, Scores]]
 """From a network to a generator that returns the score of each patient; larger is better."""
-DOSES = (0.25, 0.5, 0.75, 1.0)
+DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 QUICK_CONTROLS = 20
 
 
+class Dose(NamedTuple):
+    """The change at one strength, mean over patients with its 95 % interval; that of the distance where measured."""
+
+    strength: float
+    change: float
+    low: float
+    high: float
+    distance: float | None = None
+
+
 @dataclass(frozen=True)
-class Effect:
-    """What one change of the kernels did.
+class CaseChange:
+    """One case before and after; distances are NaN where none is defined."""
+
+    id: str
+    patient: str
+    before: float
+    after: float
+    distance_before: float
+    distance_after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Patients before and after a change, beside random changes of as many kernels.
 
     Attributes
     ----------
-    selection, operation : str
-        What was changed, and how.
-    kernels, layers : int
-        How many, in how many layers.
-    energy : float
-        Share of the squared weights of the analysed kernels that lies in the selection.
     before, after : mapping of str to float
-        Score of each patient.
+        Of each patient.
     change, low, high : float
         Mean of after - before over patients, with its 95 % interval.
     controls : tuple of float
         Mean change of each random selection of as many kernels.
     excess, excess_low, excess_high : float
-        Mean over patients of the change minus the mean change of the controls, paired, with its 95 % interval:
-        negative where these kernels matter more than others do.
+        Mean over patients of the change minus the mean change of the controls, paired, with its 95 % interval.
     p : float
         (1 + controls that are at least as harmful) / (1 + controls). The interval of the excess is over patients alone;
         how much random selections differ among themselves shows here.
     p_spared : float
         (1 + controls that are at most as harmful) / (1 + controls): small where these kernels matter less than others.
-    doses : tuple of (float, float)
-        Strength and mean change.
     """
 
-    selection: str
-    operation: str
-    kernels: int
-    layers: int
-    energy: float
     before: Scores
     after: Scores
     change: float
@@ -78,7 +85,54 @@ class Effect:
     excess_high: float
     p: float
     p_spared: float
-    doses: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceEffect(Paired):
+    """Of the mean distance of the surfaces, larger is worse; patients without one before or after are left out.
+
+    Attributes
+    ----------
+    unit : str
+        ``"mm"``, or ``"px"`` where the spacing is not known.
+    lost_before, lost_after : int
+        Structures that the prediction or the reference has alone. They have no distance, so where many are lost the
+        change tells only of those that are still there.
+    """
+
+    unit: str
+    lost_before: int
+    lost_after: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect(Paired):
+    """What one change of the kernels did to the score; the larger it is, the better.
+
+    Attributes
+    ----------
+    selection, operation : str
+        What was changed, and how.
+    kernels, layers : int
+        How many, in how many layers.
+    energy : float
+        Share of the squared weights of the analysed kernels that lies in the selection.
+    doses : tuple of Dose
+        At rising strengths.
+    distance : DistanceEffect or None
+        Where distances were measured.
+    cases : tuple of CaseChange
+        Where the scores came with their cases.
+    """
+
+    selection: str
+    operation: str
+    kernels: int
+    layers: int
+    energy: float
+    doses: tuple[Dose, ...] = ()
+    distance: DistanceEffect | None = None
+    cases: tuple[CaseChange, ...] = ()
 
     @property
     def per_kernel(self) -> float:
@@ -141,7 +195,8 @@ def knock_out(
         )
     chosen = operation or Operation()
     picked = [select(report, selection) for selection in selections]
-    runs = 1 + sum(1 + draws + len(doses) for _ in picked)
+    between = sum(dose not in (0, chosen.strength) for dose in doses)
+    runs = 1 + len(picked) * (1 + draws + between)
     counter = _Counter(runs)
     before = yield from counter.told("unchanged", evaluate(network))
     found = []
@@ -186,8 +241,10 @@ class _Job:
         curve = []
         for dose in doses:
             weaker = self.operation.model_copy(update={"strength": dose})
-            scores = after if dose == self.operation.strength else (yield from self.scored(name, rows, weaker, 0))
-            curve.append((float(dose), _mean(scores, before)))
+            scores = before if dose == 0 else after
+            if dose not in (0, self.operation.strength):
+                scores = yield from self.scored(f"{name} at {dose:g}", rows, weaker, 0)
+            curve.append(_dose(dose, before, scores))
         others: list[Scores] = []
         for draw in range(draws):
             random = generator(*self.seed, "control", draw)
@@ -215,79 +272,97 @@ class _Job:
         before: Scores,
         after: Scores,
         others: Sequence[Scores],
-        curve: tuple[tuple[float, float], ...],
+        curve: tuple[Dose, ...],
     ) -> Effect:
-        patients = list(before)
-        change = np.array([after[patient] - before[patient] for patient in patients])
-        random = np.array([[scores[patient] - before[patient] for patient in patients] for scores in others])
-        excess = change - random.mean(axis=0)
-        low, high = bootstrap(change, patients)
-        excess_low, excess_high = bootstrap(excess, patients)
-        means = np.nanmean(random, axis=1)
-        mean = float(np.nanmean(change))
         norm = self.report.table.numbers("norm").astype(np.float64)
         return Effect(
+            **paired(before, after, others),
             selection=name,
             operation=self.operation.name,
             kernels=len(rows),
             layers=sum(bool(((rows >= e.rows.start) & (rows < e.rows.stop)).any()) for e in self.report.layers),
             energy=float((norm[rows] ** 2).sum() / (norm**2).sum()),
-            before=dict(before),
-            after=dict(after),
-            change=mean,
-            low=low,
-            high=high,
-            controls=tuple(means.tolist()),
-            excess=float(np.nanmean(excess)),
-            excess_low=excess_low,
-            excess_high=excess_high,
-            p=float((1 + np.count_nonzero(means <= mean)) / (1 + len(means))),
-            p_spared=float((1 + np.count_nonzero(means >= mean)) / (1 + len(means))),
             doses=curve,
+            distance=_distance(before, after, others),
+            cases=_cases(before, after),
         )
 
 
-def _mean(after: Scores, before: Scores) -> float:
-    return float(np.nanmean([after[patient] - before[patient] for patient in before]))
+def paired(before: Scores, after: Scores, others: Sequence[Scores], *, larger_is_better: bool = True) -> dict[str, Any]:
+    """The fields of `Paired`.
+
+    Parameters
+    ----------
+    before, after : mapping of str to float
+        Of each patient; NaN is left out.
+    others : sequence of mapping
+        After each random change.
+    larger_is_better : bool
+        Which direction is harm.
+    """
+    patients = list(before)
+    change = _changes(before, after)
+    random = np.array([_changes(before, scores) for scores in others])
+    # a patient whom no control could measure has nothing to be compared with
+    excess = change - np.array([_mean(column) for column in random.T])
+    means = np.array([_mean(row) for row in random])
+    mean, worse = _mean(change), -1.0 if larger_is_better else 1.0
+    low, high = bootstrap(change, patients)
+    excess_low, excess_high = bootstrap(excess, patients)
+    return {
+        "before": dict(before),
+        "after": dict(after),
+        "change": mean,
+        "low": low,
+        "high": high,
+        "controls": tuple(means.tolist()),
+        "excess": _mean(excess),
+        "excess_low": excess_low,
+        "excess_high": excess_high,
+        # where a control left nothing to measure it harmed as much as can be
+        "p": _rank((worse * means >= worse * mean) | np.isnan(means), mean),
+        "p_spared": _rank(worse * means <= worse * mean, mean),
+    }
 
 
-def effects_csv(effects: Sequence[Effect]) -> bytes:
-    """One row a selection."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    names = ("selection", "operation", "kernels", "layers", "energy", "change", "low", "high")
-    more = ("excess", "excess_low", "excess_high", "p", "p_spared")
-    writer.writerow((*names, "control_mean", "control_low", "control_high", *more, "per_kernel", "patients"))
-    for one in effects:
-        told = asdict(one)
-        around = (float(np.mean(one.controls)), *np.percentile(one.controls, (2.5, 97.5)).tolist())
-        row = [
-            *(told[name] for name in names),
-            *around,
-            *(told[name] for name in more),
-            one.per_kernel,
-            len(one.before),
-        ]
-        writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row])
-    return target.getvalue().encode()
+def _rank(controls: NDArray[np.bool_], mean: float) -> float:
+    return float("nan") if np.isnan(mean) else float((1 + np.count_nonzero(controls)) / (1 + len(controls)))
 
 
-def effects_section(effects: Sequence[Effect], metric: str) -> str:
-    """A section of the page: effect against control."""
-    head = (
-        "<tr><th>changed</th><th>kernels</th><th>share of energy</th><th>change (95 %)</th><th>random kernels</th>"
-        "<th>beyond random (95 %)</th><th>p: more, less than random</th></tr>"
+def _distance(before: Scores, after: Scores, others: Sequence[Scores]) -> DistanceEffect | None:
+    if not isinstance(before, PatientScores) or not isinstance(after, PatientScores) or not before.distance:
+        return None
+    apart = [scores.distance for scores in others if isinstance(scores, PatientScores)]
+    return DistanceEffect(
+        **paired(before.distance, after.distance, apart, larger_is_better=False),
+        unit=before.unit,
+        lost_before=sum(case.lost for case in before.cases),
+        lost_after=sum(case.lost for case in after.cases),
     )
-    rows = "".join(
-        f"<tr><td>{escape(one.selection)}, {escape(one.operation)}</td><td>{one.kernels}</td><td>{one.energy:.3f}</td>"
-        f"<td>{one.change:+.4f} ({one.low:+.4f} to {one.high:+.4f})</td><td>{np.mean(one.controls):+.4f}</td>"
-        f"<td>{one.excess:+.4f} ({one.excess_low:+.4f} to {one.excess_high:+.4f})</td>"
-        f"<td>{one.p:.3f}, {one.p_spared:.3f}</td></tr>"
-        for one in effects
+
+
+def _cases(before: Scores, after: Scores) -> tuple[CaseChange, ...]:
+    if not isinstance(before, PatientScores) or not isinstance(after, PatientScores):
+        return ()
+    return tuple(
+        CaseChange(old.id, old.patient, old.score, new.score, old.distance, new.distance)
+        for old, new in zip(before.cases, after.cases, strict=True)
     )
-    text = (
-        f"Each row is the mean change of {escape(metric)} over patients when these kernels are changed, beside the "
-        "change when as many of the same layers and norms, drawn at random, are changed in the same way. Only what "
-        "goes beyond random kernels says that these kernels matter more than others."
-    )
-    return f"<h2>What kernels do for the result</h2><p>{text}</p><table>{head}{rows}</table>"
+
+
+def _dose(strength: float, before: Scores, after: Scores) -> Dose:
+    change = _changes(before, after)
+    low, high = bootstrap(change, list(before))
+    apart = None
+    if isinstance(before, PatientScores) and isinstance(after, PatientScores) and before.distance:
+        apart = _mean(_changes(before.distance, after.distance))
+    return Dose(float(strength), _mean(change), low, high, apart)
+
+
+def _changes(before: Scores, after: Scores) -> NDArray[np.float64]:
+    return np.array([after[patient] - before[patient] for patient in before], np.float64)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -44,6 +44,26 @@ EXPLAINED = {
         "Above the dotted line a layer has more of a degree than random kernels have, below it less.",
     ),
 }
+MOVED = {
+    "comparison": (
+        "Change by layer",
+        "Points are the median of a layer and bars hold 90 % of its kernels: how far they moved in units of their own "
+        "length, and how far they turned. A turn of 1 (dotted) is what unrelated kernels have, and the lowest panel "
+        "counts kernels whose order or label is another.",
+    ),
+    "drift": (
+        "Drift by epoch",
+        "Each line is a kernel of the level set network, its distance from the finite difference it began as in units "
+        "of that difference's length. Lines that stay near 0 are the solver's own kernels still; all panels share one "
+        "scale.",
+    ),
+}
+_CHANCE = {
+    "gaussian": "{:,} random Gaussian kernels",
+    "uniform": "{:,} random uniform kernels",
+    "permuted": "{:,} kernels of the same layer with their entries in another order",
+    "init": "up to {:,} kernels a layer of the same network before its training, built anew",
+}
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
 img{max-width:100%;border:1px solid #ddd}table{border-collapse:collapse;font-size:13px}
 td,th{border-bottom:1px solid #ddd;padding:2px 8px;text-align:right}td:first-child,th:first-child{text-align:left}
@@ -71,17 +91,21 @@ def page(report: KernelReport, figures: Mapping[str, bytes], extra: Sequence[str
     ]
     parts += [f"<p class='note'>{escape(note)}</p>" for note in report.notes]
     for key, content in figures.items():
-        title, text = EXPLAINED.get(key, (key, ""))
-        picture = base64.b64encode(content).decode("ascii")
-        parts += [
-            f"<h2>{escape(title)}</h2><p>{escape(text)}</p>",
-            f"<p><img alt='{escape(title)}' src='data:image/png;base64,{picture}'></p>",
-        ]
+        parts.append(picture(*EXPLAINED.get(key, (key, "")), content))
     parts += ["<h2>What differs from chance</h2>", _enriched(report), "<h2>Layers</h2>", _layers(report)]
     parts += [*extra, _confused(report), _skipped(report)]
     told = report.record.research_use
     parts.append(f"<p class='note'>{escape(told)} Weights {escape(_hash(report))}, seed {report.record.seed}.</p>")
     return "\n".join([*parts, "</body></html>"]) + "\n"
+
+
+def picture(title: str, text: str, content: bytes) -> str:
+    """A figure with its words, as a section."""
+    inside = base64.b64encode(content).decode("ascii")
+    return (
+        f"<h2>{escape(title)}</h2><p>{escape(text)}</p>"
+        f"<p><img alt='{escape(title)}' src='data:image/png;base64,{inside}'></p>"
+    )
 
 
 def _hash(report: KernelReport) -> str:
@@ -93,9 +117,9 @@ def _opening(report: KernelReport) -> str:
     dead = sum(each.dead for each in report.layers)
     partly = "" if report.complete else " The analysis was stopped before its end."
     return (
-        f"{len(report.table)} kernels in {len(report.layers)} layers, {dead} of them dead, compared with the known "
-        f"kernels of {chosen.preset} at a threshold of {chosen.threshold:g} and with {chosen.null_draws} random "
-        f"kernels ({chosen.null}).{partly}"
+        f"{len(report.table):,} kernels in {len(report.layers)} layers, {dead:,} of them dead, compared with the known "
+        f"kernels of {chosen.preset} at a threshold of {chosen.threshold:g} and with "
+        f"{_CHANCE[chosen.null].format(chosen.null_draws)}.{partly}"
     )
 
 
@@ -111,7 +135,9 @@ def _enriched(report: KernelReport) -> str:
             count = sum(one.count for one in found)
             if total and (count or expected >= 0.5):
                 ratio = count / expected if expected > 0 else math.inf
-                colour = "up" if ratio > 1.25 else "down" if ratio < 0.8 else ""
+                # one kernel where a third of one was expected is no news
+                sure = abs(count - expected) > 2 * math.sqrt(max(expected, 1))
+                colour = "up" if sure and ratio > 1.25 else "down" if sure and ratio < 0.8 else ""
                 times = f"{ratio:.2f}" if math.isfinite(ratio) else "never by chance"
                 rows.append(
                     f"<tr class='{colour}'><td>{escape(name)}</td><td>{kind}</td><td>{count}</td>"

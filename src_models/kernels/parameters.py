@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Preset = Literal["paper-6", "paper-11", "extended"]
-Law = Literal["gaussian", "uniform", "permuted"]
+Law = Literal["gaussian", "uniform", "permuted", "init"]
 Normalisation = Literal["raw", "unit", "unit+sign"]
 Group = Literal["basic", "advanced", "run"]
 
@@ -53,8 +53,9 @@ class KernelAnalysisParameters(BaseModel):
     null: Law = _setting(
         "gaussian",
         "Chance",
-        "The random kernels that each count is compared with: gaussian, uniform (what most networks start from), or "
-        "permuted (the kernels of the layer with their entries in another order).",
+        "The random kernels that each count is compared with: gaussian, uniform (what most networks start from), "
+        "permuted (the kernels of the layer with their entries in another order), or init (the same network before "
+        "its training, built again).",
         "basic",
     )
     null_draws: int = _setting(

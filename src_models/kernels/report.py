@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from src_models.errors import FileError, InputError
 from src_models.kernels.result import Categories, Column, KernelReport, KernelTable, LayerReport, Share
+from src_models.kernels.shares import interval
 
 SCHEMA = 1
 _ROWS = 20_000
@@ -103,7 +104,8 @@ def _layer(each: LayerReport) -> dict[str, Any]:
 
 
 def _share(one: Share) -> dict[str, Any]:
-    return asdict(one) | {"share": one.share, "null_share": one.null_share}
+    low, high = interval(one.count, one.total)
+    return asdict(one) | {"share": one.share, "share_low": low, "share_high": high, "null_share": one.null_share}
 
 
 def _finite(value: Any) -> Any:

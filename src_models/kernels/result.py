@@ -201,7 +201,7 @@ class Share:
     null_count, null_total : int
         Random kernels with it, and all drawn.
     enrichment, low, high : float
-        ((k + 1/2) / (N + 1)) / ((k0 + 1/2) / (M + 1)) with its 95 % interval.
+        ((k + 1/2) / (N + 1)) / ((k0 + 1/2) / (M + 1)) with its 95 % interval; at most what all kernels would give.
     p : float
         Of Fisher's exact test, two-sided. The kernels of a layer are not independent: read the enrichment first.
     """

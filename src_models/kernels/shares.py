@@ -38,7 +38,24 @@ def share(name: str, k: int, n: int, k0: int, m: int) -> Share:
     ratio = ((k + 0.5) / (n + 1)) / ((k0 + 0.5) / (m + 1))
     spread = math.sqrt(max(1 / (k + 0.5) - 1 / (n + 1) + 1 / (k0 + 0.5) - 1 / (m + 1), 0.0))
     low, high = ratio * math.exp(-Z_95 * spread), ratio * math.exp(Z_95 * spread)
+    # beyond that more than all kernels would have the word: with few of them the logarithm knows no bound
+    high = min(high, (m + 1) / (k0 + 0.5))
     return Share(name, k, n, k0, m, ratio, low, high, fisher_exact(k, n - k, k0, m - k0))
+
+
+def interval(k: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share of k in n, exact and within 0 and 1; all of that where n is 0.
+
+    References
+    ----------
+    C. Clopper, E. Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial, Biometrika
+    26, 1934.
+    """
+    from scipy.special import betaincinv
+
+    low = float(betaincinv(k, n - k + 1, 0.025)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+    return low, high
 
 
 def fisher_exact(a: int, b: int, c: int, d: int) -> float:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from src_models.errors import FileError, InputError
 from src_models.files.gate import check_file, shown_name
+from src_models.kernels.collect import dense
 from src_models.progress import finish
 from src_models.weights.checkpoints import SUFFIXES, read_checkpoint, state_in
 from src_models.weights.pairs import WEIGHTS_SUFFIX, card_path
@@ -72,32 +74,49 @@ def open_source(source: Any, *, fold: str = "") -> Source:
     """
     if isinstance(source, Source):
         return source
+    if isinstance(source, torch.jit.ScriptModule):
+        # compiled layers do not tell of what kind they are
+        state = source.state_dict()
+        return Source(str(getattr(source, "original_name", "network")), None, state, None, hash_of(state))
     if isinstance(source, nn.Module):
         return Source(type(source).__name__, source, None, None, hash_of(source.state_dict()))
     network = getattr(source, "network", None)
     if isinstance(network, nn.Module):
         return Source(source.card.name, network, None, source.card, hash_of(network.state_dict()))
     if isinstance(source, Mapping):
-        return Source("tensors", None, source, None, hash_of(source))
+        tensors = _tensors(source)
+        return Source("tensors", None, tensors, None, hash_of(tensors))
     if isinstance(source, str | os.PathLike):
         return _open_path(os.fspath(source), fold)
     raise InputError(
         "kernels-source",
-        f"A {type(source).__name__} has no kernels",
+        f"What was given, {type(source).__name__}, has no kernels",
         "",
         "Give a torch module, a name or a file of a model.",
     )
 
 
+def _tensors(source: Mapping[Any, Any]) -> Mapping[str, Any]:
+    """A table of tensors; arrays count as such, and a checkpoint is looked into."""
+    plain = {
+        str(key): torch.from_numpy(np.ascontiguousarray(value)) if _is_array(value) else value
+        for key, value in source.items()
+    }
+    if any(isinstance(value, torch.Tensor) for value in plain.values()):
+        return plain
+    return state_in(dict(source), "This mapping")
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+
+
 def hash_of(state: Mapping[str, Any]) -> str:
     """SHA-256 over names, types and numbers of tensors."""
-    import torch
-
     digest = hashlib.sha256()
     for key, value in state.items():
-        if isinstance(value, torch.Tensor) and not value.is_meta:
-            plain = value.detach()
-            plain = plain.dequantize() if plain.is_quantized else plain
+        if isinstance(value, torch.Tensor) and not value.is_meta and not torch.nn.parameter.is_lazy(value):
+            plain = dense(value)
             digest.update(f"{key}{plain.dtype}{tuple(plain.shape)}".encode())
             digest.update(np.ascontiguousarray(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).data)
     return digest.hexdigest()

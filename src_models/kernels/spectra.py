@@ -54,7 +54,9 @@ class Frequencies:
         return self.cosines.astype(np.float32), self.sines.astype(np.float32)
 
 
-def singular_values(kernel: NDArray[Any], shape: Sequence[int], boundary: Boundary = "periodic") -> NDArray[np.float64]:
+def singular_values(
+    kernel: NDArray[Any], shape: Sequence[int], boundary: Boundary = "periodic", *, most_bytes: int = LARGEST_MATRIX
+) -> NDArray[np.float64]:
     """All singular values of the operator that a kernel is on images of a size.
 
     Parameters
@@ -64,7 +66,10 @@ def singular_values(kernel: NDArray[Any], shape: Sequence[int], boundary: Bounda
     shape : sequence of int
         Of the images, d numbers, each at least the kernel's.
     boundary : {"periodic", "zero"}
-        What lies beyond the border. ``"zero"`` decomposes a matrix of ``prod(shape)`` squared numbers.
+        What lies beyond the border. ``"zero"`` decomposes a matrix of ``prod(shape)`` squared numbers; on larger grids
+        `zero_padding.largest_singular_values` finds the largest without it.
+    most_bytes : int
+        That the decomposition of one matrix may take; `matrix_bytes` tells beforehand.
 
     Returns
     -------
@@ -74,22 +79,29 @@ def singular_values(kernel: NDArray[Any], shape: Sequence[int], boundary: Bounda
     Raises
     ------
     InputError
-        Where sizes are even or larger than the image, numbers are not finite, or the matrix would need more than 1 GB.
+        Where sizes are even or larger than the image, numbers are not finite, or the matrix would need more than that.
     """
     array, grid = np.asarray(kernel, np.float64), tuple(int(n) for n in shape)
     size = array.shape[array.ndim - len(grid) :]
-    _check(array, size, grid)
+    check_kernel(array, size, grid)
     flat = array.reshape(-1, math.prod(size))
     if boundary == "periodic":
         values = _periodic(flat, size, grid)
     elif boundary == "zero":
-        values = np.stack([_dense(one.reshape(size), grid) for one in flat])
+        values = np.stack([_dense(one.reshape(size), grid, most_bytes) for one in flat])
     else:
         raise InputError("kernels-boundary", f"There is no boundary named {boundary}", "", "Choose periodic or zero.")
     return values.reshape(*array.shape[: array.ndim - len(grid)], math.prod(grid))
 
 
-def _check(array: NDArray[np.float64], size: tuple[int, ...], grid: tuple[int, ...]) -> None:
+def check_kernel(array: NDArray[np.float64], size: tuple[int, ...], grid: tuple[int, ...]) -> None:
+    """Refuse kernels that are no operator on images of a size.
+
+    Raises
+    ------
+    InputError
+        Even sizes, sizes above the image's, numbers that are not finite.
+    """
     if array.ndim < len(grid) or len(size) != len(grid) or not grid:
         why = f"the kernel has {array.ndim} axes, the image {len(grid)}"
         raise InputError("kernels-axes", "The kernel does not fit the image", why, "Give one size per axis.")
@@ -175,13 +187,13 @@ def matrix_bytes(shape: Sequence[int], outputs: int = 1, inputs: int = 1) -> int
     return 3 * 8 * outputs * inputs * math.prod(shape) ** 2
 
 
-def _dense(kernel: NDArray[np.float64], grid: tuple[int, ...]) -> NDArray[np.float64]:
+def _dense(kernel: NDArray[np.float64], grid: tuple[int, ...], most_bytes: int) -> NDArray[np.float64]:
     need = matrix_bytes(grid)
-    if need > LARGEST_MATRIX:
+    if need > most_bytes:
         raise InputError(
             "kernels-matrix",
             f"The matrix of a grid of {grid} is too large",
             f"its decomposition needs {need / 1e9:.1f} GB",
-            f"Take at most {DENSE_LIMIT.get(len(grid), 8)} points per axis, or the periodic boundary.",
+            f"Take at most {DENSE_LIMIT.get(len(grid), 8)} points per axis, the periodic boundary, or the norm alone.",
         )
     return np.asarray(np.linalg.svd(dense_matrix(kernel, grid), compute_uv=False), np.float64)

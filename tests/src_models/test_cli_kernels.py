@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from src_models.cli import main
+from src_models.kernels.exchange import read_terms
 from src_models.kernels.report import from_csv, read_parquet
 from src_models.record import Record
 from src_models.weights.store import save
@@ -47,7 +49,10 @@ def test_the_command_writes_table_summary_figures_and_page(tmp_path: Path, capsy
     one, other = from_csv((out / "kernels.csv").read_bytes()), read_parquet(out / "kernels.parquet")
     assert len(one) == len(other) == 30
     assert np.array_equal(one.words("label"), other.words("label"))
-    assert "Change from weights1 to weights0" in (out / "kernels.html").read_text(encoding="utf-8")
+    page = (out / "kernels.html").read_text(encoding="utf-8")
+    assert "Change from weights1 to weights0" in page
+    assert "Change by layer" in page
+    assert "changes.png" in told["files"]
     assert Record.read(out / "kernels.lsnet.json").parameters["null_draws"] == 200
     assert main(["replay", str(out / "kernels.lsnet.json")]) == 0
     assert "same table, bit for bit" in capsys.readouterr().out
@@ -55,7 +60,12 @@ def test_the_command_writes_table_summary_figures_and_page(tmp_path: Path, capsy
     assert "not the one of the record" in capsys.readouterr().err
     assert main(words) == 2, "an earlier result is not replaced"
     assert "--overwrite" in capsys.readouterr().err
-    assert main([*words, "--overwrite", "--no-figures"]) == 0
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,drift_level0_rho_0\n1,0\n2,0.25\n")
+    assert main([*words, "--overwrite", "--log", str(tmp_path / "weights0.pth")]) == 2
+    assert "not the log of a training" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "--no-figures", "--log", str(log)]) == 0
+    assert "Drift in training" in (out / "kernels.html").read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert "30 kernels in 2 layers" in said
     assert "laplacian" in said
@@ -88,15 +98,51 @@ def test_a_knock_out_is_written_beside_its_controls(tmp_path: Path, capsys: pyte
     assert "Give --data FOLDER" in capsys.readouterr().err
     assert main([*words, "--knock-out", "colour=red", "--data", str(tmp_path)]) == 2
     data = ["--data", str(_data(tmp_path / "data")), "--groups", "^(p[0-9]+)_", "--most", "1", "--patients", "p0,p2"]
-    assert main([*words, *data, "--knock-out", "layer=encoder.0.0*", "--controls", "2"]) == 0
+    assert main([*words, *data, "--knock-out", "layer=encoder.0.0*", "--controls", "2", "--doses"]) == 0
     capsys.readouterr()
+    written = {path.name for path in out.iterdir()}
+    assert {"effects.csv", "effects_cases.csv", "effects.json", "effects.html"} <= written
+    assert not any(name.endswith(".png") for name in written), "none was wanted"
+    told = json.loads((out / "effects.json").read_text(encoding="utf-8"))
+    assert [dose[0] for dose in told["effects"][0]["doses"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert told["effects"][0]["distance"]["unit"] == "px"
+    assert len((out / "effects_cases.csv").read_text(encoding="utf-8").splitlines()) == 3
     (head, row) = (out / "effects.csv").read_text(encoding="utf-8").splitlines()
     values = dict(zip(head.split(","), row.split(","), strict=True))
     assert values["patients"] == "2"
     assert values["kernels"] == "4"
     assert float(values["change"]) == pytest.approx(float(values["control_mean"])), "a whole layer has no other control"
+    assert main([*words, "--regions"]) == 2
+    assert "Give --data FOLDER" in capsys.readouterr().err
+    assert main([*words, *data, "--regions", "--band", "0"]) == 2
+    assert main([*words, *data, "--overwrite", "--regions", "--band", "2"]) == 0
+    rows = list(csv.DictReader((out / "regions.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["region"] for row in rows} == {"inside", "boundary", "outside"}
+    assert {row["patients"] for row in rows} == {"2"}
+    assert "Where kernels answer" in (out / "kernels.html").read_text(encoding="utf-8")
     assert main([*words, *data, "--overwrite", "--patients", "p9", "--knock-out", "labels"]) == 2
     assert "no patient p9" in capsys.readouterr().err
+    assert main([*words, *data, "--overwrite", "--renormalise", "--knock-out", "labels"]) == 2
+    assert "no batch norm" in capsys.readouterr().err
+
+
+def test_kernels_are_written_as_terms_of_the_solver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, file = tmp_path / "out", tmp_path / "terms.safetensors"
+    words = ["kernels", str(_weights(tmp_path)), "--out", str(out), "--no-figures", "--overwrite", *FLAGS]
+    assert main([*words, "--rho", "rows=1"]) == 2
+    assert "Give it with --terms FILE" in capsys.readouterr().err
+    assert main([*words, "--terms", str(file)]) == 2
+    assert "Say with --rho" in capsys.readouterr().err
+    assert not file.exists()
+    assert main([*words, "--terms", str(file), "--rho", "rows=1,2", "--project", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"terms.safetensors", "terms.json"} <= set(told["files"])
+    assert any("eigenvalues" in note for note in told["notes"])
+    terms = read_terms(file)
+    assert terms.rho.shape == (2, 3, 3)
+    assert np.abs(terms.rho.sum((1, 2))).max() < 1e-12
+    assert main([word for word in [*words, "--terms", str(file), "--rho", "rows=1"] if word != "--overwrite"]) == 2
+    assert "terms.safetensors exists already" in capsys.readouterr().err
 
 
 class _Evil:

@@ -229,3 +229,19 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     for source in ("no-such-model", tmp_path / "text.txt", tmp_path, 7):
         with pytest.raises((FileError, InputError)):
             open_source(source)
+
+
+def test_what_was_collected_stays_when_the_network_is_trained_on() -> None:
+    network = small()
+    found = collect_module(network)
+    before = [layer.kernels.copy() for layer in found.layers]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    assert all(np.array_equal(layer.kernels, old) for layer, old in zip(found.layers, before, strict=True))
+    bare = collect_state(network.state_dict())
+    before = [layer.kernels.copy() for layer in bare.layers]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    assert all(np.array_equal(layer.kernels, old) for layer, old in zip(bare.layers, before, strict=True))

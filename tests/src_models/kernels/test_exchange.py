@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from src_models.errors import FileError, InputError
+from src_models.kernels import KernelAnalysisParameters, KernelReport, analyse
 from src_models.kernels.exchange import (
     Terms,
     as_slopes,
@@ -21,7 +23,10 @@ from src_models.kernels.exchange import (
     save_terms,
     step,
 )
+from src_models.kernels.selection import Selection
+from src_models.kernels.term_selection import selected_terms
 from src_models.levelset import stencils
+from src_models.progress import finish
 
 GRIDS = [((12, 15), (1.0, 1.0)), ((12, 15), (0.8, 1.3)), ((6, 9, 8), (2.0, 0.7, 1.0))]
 
@@ -119,3 +124,56 @@ def test_files_give_the_same_bits_back(tmp_path: Path) -> None:
     weights.write_bytes(b"no")
     with pytest.raises(FileError):
         read_terms(weights)
+
+
+# -- kernels of any network
+
+
+def _chosen_from(ndim: int) -> tuple[KernelReport, np.ndarray]:
+    """A network with a difference along each axis, one that averages, and noise."""
+    conv = nn.Conv2d if ndim == 2 else nn.Conv3d
+    network = conv(1, ndim + 2, 3)
+    slopes = finite_differences((1.0,) * ndim).rho
+    with torch.no_grad():
+        network.weight[:ndim, 0] = torch.from_numpy(5 * slopes)
+        network.weight[ndim, 0] = 1.0
+        network.weight[ndim + 1, 0] = torch.from_numpy(np.random.default_rng(0).normal(size=(3,) * ndim))
+    chosen = KernelAnalysisParameters(n=8, null_draws=100, cluster_draws=0, threads=1)
+    return finish(analyse(network, chosen)), slopes
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_chosen_kernels_of_a_network_take_the_roles_and_say_where_they_are_from(ndim: int) -> None:
+    report, slopes = _chosen_from(ndim)
+    rows = Selection(rows=tuple(range(ndim)))
+    spacing = (2.0, 0.5, 1.0)[:ndim]
+    terms = selected_terms(report, rows, spacing=spacing)
+    found = frame(terms)
+    assert found.gradient == pytest.approx([1.0] * ndim, abs=1e-6)
+    assert found.curvature == pytest.approx([1.0] * ndim, abs=1e-6)
+    assert terms.e == pytest.approx(5 * slopes), "slopes of the image stay as they are"
+    assert terms.spacing == spacing
+    assert terms.origin[0] == f"rho: Conv{ndim}d 0 0"
+    assert len(terms.origin) == 3 * ndim
+    raw = selected_terms(report, rows, scale="raw")
+    assert raw.rho == pytest.approx(5 * slopes)
+    last = Selection(rows=(ndim,))
+    with pytest.raises(InputError, match="is no difference"):
+        selected_terms(report, last)
+    with pytest.raises(InputError, match=f"{ndim} kernels rho and 1 kernels sigma"):
+        selected_terms(report, rows, last)
+    with pytest.raises(InputError, match="other axes"):
+        selected_terms(report, rows, spacing=(1.0,) * (5 - ndim))
+
+
+def test_kernels_of_other_sizes_and_too_many_have_no_role() -> None:
+    chosen = KernelAnalysisParameters(n=8, null_draws=100, cluster_draws=0, threads=1)
+    five = finish(analyse(nn.Sequential(nn.Conv2d(1, 2, 5), nn.Conv2d(2, 2, 3)), chosen))
+    with pytest.raises(InputError, match="not all of size 3"):
+        selected_terms(five, Selection(rows=(0, 3)))
+    mixed = finish(analyse(nn.ModuleList([nn.Conv2d(1, 1, 3), nn.Conv3d(1, 1, 3)]), chosen))
+    with pytest.raises(InputError, match="of 2D and of 3D"):
+        selected_terms(mixed, Selection(rows=(0,)), Selection(rows=(1,)))
+    many = finish(analyse(nn.Conv2d(20, 20, 3), chosen))
+    with pytest.raises(InputError, match="too many"):
+        selected_terms(many, Selection())

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Generator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from src_models.errors import InputError
 from src_models.kernels import KernelAnalysisParameters, KernelReport, analyse
 from src_models.kernels.changes import SPANS, Operation, applied, modified, span
 from src_models.kernels.drift import compare, comparison_csv, drift, first_change, json_lines
-from src_models.kernels.evaluation import Evaluation, EvaluationCase
-from src_models.kernels.knockout import effects_csv, effects_section, knock_out
+from src_models.kernels.evaluation import Evaluation, EvaluationCase, PatientScores
+from src_models.kernels.knockout import knock_out, paired
+from src_models.kernels.knockout_figures import draw_effects
+from src_models.kernels.knockout_report import cases_csv, effects_csv, effects_json, effects_page, effects_section
 from src_models.kernels.moments import moments
+from src_models.kernels.renormalise import renormalise, restored, tracked
 from src_models.kernels.result import Layer
 from src_models.kernels.selection import Selection, controls, select
+from src_models.metrics import Comparison, measure
+from src_models.preprocessing.parameters import Channel, Preprocessing
+from src_models.preprocessing.prepare import prepare
 from src_models.progress import Progress, finish
+from src_models.weights.card import Label
 from src_models.weights.store import load
 from tests.src_models.kernels.networks import seeded, small
+from tests.src_models.weights.models import card_for, small_network
 
 QUICK = KernelAnalysisParameters(n=16, null_draws=100, cluster_draws=0, threads=1)
 RANDOM = np.random.default_rng(0)
@@ -267,3 +278,214 @@ def test_two_states_of_one_network_are_compared_and_other_networks_are_refused()
     assert all(np.abs(each.relative).max() == 0 for each in compare(one, one).drifts)
     with pytest.raises(InputError, match="not of one architecture"):
         compare(one, _analysed(_wide()))
+
+
+# -- distances, doses, and statistics of norms
+
+
+def _ball(shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
+    made = np.zeros(shape, np.int16)
+    made[(slice(low, high),) * len(shape)] = 1
+    return made
+
+
+class _Thresholded(nn.Module):
+    """Segments what is above a threshold: the sum of a 3 x 3 kernel whose centre is 1."""
+
+    ndim, num_classes, in_channels, stride = 2, 1, 1, (1, 1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        with torch.no_grad():
+            self.conv.weight.zero_()
+            self.conv.weight[0, 0, 1, 1] = 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) - 0.5
+
+
+def _plain_card() -> Any:
+    channel = Channel(name="CT", normalisation="nonorm")
+    label = Label(name="ball", value=1, channel=0)
+    return card_for(
+        small_network(),
+        head="sigmoid",
+        labels=(label,),
+        patch=(32, 32),
+        preprocessing=Preprocessing(channels=(channel,), unit="mm"),
+    )
+
+
+def test_distances_stand_beside_dice_in_mm_and_per_case() -> None:
+    """A kernel moved by one voxel moves every surface by the spacing of that axis; a removed one leaves none."""
+    network = _Thresholded()
+    spacing = (2.0, 0.5)
+    cases = []
+    for k in range(3):
+        labels = _ball((32, 32), 8 + k, 20 + k)
+        cases.append(EvaluationCase(f"c{k}", f"p{k // 2}", labels[None] + np.float32(0.1), spacing, labels))
+    evaluation = Evaluation(_plain_card(), cases, distances=True)
+    before = finish(evaluation.run(network))
+    assert before == {"p0": 1.0, "p1": 1.0}
+    assert before.distance == {"p0": 0.0, "p1": 0.0}
+    with torch.no_grad():
+        network.conv.weight.copy_(network.conv.weight.roll(1, 2))
+    moved = finish(evaluation.run(network))
+    expected = measure(
+        Comparison.of(np.roll(_ball((32, 32), 8, 20), -1, 0), _ball((32, 32), 8, 20), spacing), ("assd",)
+    )
+    assert moved.cases[0].distance == pytest.approx(expected["assd"].value)
+    assert 0 < moved.cases[0].distance < 2.0
+    assert moved.unit == "mm"
+    with torch.no_grad():
+        network.conv.weight.zero_()
+    gone = finish(evaluation.run(network))
+    assert gone == {"p0": 0.0, "p1": 0.0}
+    assert np.isnan(list(gone.distance.values())).all()
+    assert [case.lost for case in gone.cases] == [1, 1, 1]
+
+
+def test_the_knock_out_tells_distances_cases_and_doses() -> None:
+    network = _Thresholded()
+    report = _analysed(network)
+    labels = _ball((32, 32), 8, 20)
+    image = labels[None].astype(np.float32)
+    # a brighter rim is kept when the kernel is weakened: Dice and distance change in steps
+    image[:, 12:16, 12:16] = 4.0
+    cases = [EvaluationCase(f"c{k}", f"p{k}", image, (1.0, 2.0), labels) for k in range(2)]
+    evaluation = Evaluation(_plain_card(), cases, distances=True)
+    select_all = [Selection(rows=(0,))]
+    (found,) = finish(knock_out(network, report, select_all, evaluation.run, draws=2, doses=(0, 0.5, 0.75, 1.0)))
+    assert [dose.strength for dose in found.doses] == [0, 0.5, 0.75, 1]
+    assert found.doses[0].change == 0
+    assert found.doses[2].change < found.doses[0].change
+    assert found.doses[3].change == found.change == -1
+    assert found.doses[0].distance == 0
+    assert found.doses[2].distance is not None
+    assert found.doses[2].distance > 1
+    far = found.distance
+    assert far is not None
+    assert (far.lost_before, far.lost_after) == (0, 2)
+    assert np.isnan(far.change)
+    assert np.isnan(far.p), "nothing measured is no effect"
+    assert [case.before for case in found.cases] == [1.0, 1.0]
+    rows = list(csv.DictReader(cases_csv([found]).decode().splitlines()))
+    assert [row["case"] for row in rows] == ["c0", "c1"]
+    assert rows[0]["distance_before"] == "0"
+    assert rows[0]["distance_after"] == ""
+    told = json.loads(effects_json([found], "dice", {"seed": 0}))
+    assert told["effects"][0]["distance"]["change"] is None
+    assert told["effects"][0]["doses"][3][1] == -1
+    page = effects_page("a <b>", [found], "Dice", draw_effects([found], "Dice"))
+    assert "a &lt;b&gt;" in page
+    assert "Dose curve" in page
+    assert "Distance of the surfaces" in page
+    assert draw_effects([found], "Dice") == draw_effects([found], "Dice")
+
+
+def test_harm_is_a_smaller_score_and_a_larger_distance() -> None:
+    """The same numbers with the other sign give the same p; patients without a number are left out."""
+    before = {"a": 1.0, "b": 2.0, "c": 3.0, "d": float("nan")}
+    after = {name: value - 0.5 for name, value in before.items()}
+    others = [{name: value - 0.1 * k for name, value in before.items()} for k in range(4)]
+    score = paired(before, after, others)
+    assert score["p"] == pytest.approx(1 / 5)
+    assert score["p_spared"] == 1
+    assert score["change"] == pytest.approx(-0.5)
+    assert score["excess"] == pytest.approx(-0.5 + 0.15)
+    turned = [{name: -value for name, value in each.items()} for each in (before, after, *others)]
+    distance = paired(turned[0], turned[1], turned[2:], larger_is_better=False)
+    assert distance["p"] == score["p"]
+    assert distance["p_spared"] == score["p_spared"]
+    assert distance["change"] == pytest.approx(0.5)
+    assert paired(turned[0], turned[1], turned[2:])["p"] == 1
+    lost = [*others, dict.fromkeys(before, float("nan"))]
+    assert paired(before, after, lost)["p"] == pytest.approx(2 / 6), "what left nothing to measure harmed the most"
+
+
+def test_a_planted_distance_is_harm_as_a_planted_score_is() -> None:
+    network = _wide()
+    planted = _Planted(np.array([3, 8, 21, 30]))
+
+    def evaluate(changed: Any) -> Generator[Progress, None, PatientScores]:
+        scores = yield from planted(changed)
+        return PatientScores([], dict(scores), {patient: 2 - 3 * score for patient, score in scores.items()}, "mm")
+
+    rows = [Selection(rows=(3, 8, 21, 30))]
+    (found,) = finish(knock_out(network, _analysed(network), rows, evaluate, draws=19))
+    assert found.distance is not None
+    assert found.distance.p == found.p == pytest.approx(1 / 20)
+    assert found.distance.change == pytest.approx(-3 * found.change)
+    assert found.distance.excess_low > 0
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_statistics_are_those_of_all_that_is_met_and_come_back(ndim: int) -> None:
+    """The first norm gets mean and variance of everything before it; the weights' own statistics return bit by bit."""
+    network = small(ndim)
+    network.eval()
+    random = torch.Generator().manual_seed(1)
+    images = [3 + torch.randn((1, 1, *(8 + 4 * k,) * ndim), generator=random) for k in range(3)]
+    before, first = _buffers(network), network[0]
+    with restored(network):
+        steps = renormalise(network, [partial(network, image) for image in images])
+        assert finish_plain(steps) == 1
+        with torch.no_grad():
+            met = torch.cat([first(image).transpose(0, 1).flatten(1) for image in images], 1).double()
+        norm: Any = network[1]
+        assert norm.running_mean.double() == pytest.approx(met.mean(1), abs=1e-5)
+        assert norm.running_var.double() == pytest.approx(met.var(1), rel=1e-5)
+        assert not norm.training
+        assert norm.track_running_stats
+        assert _buffers(network) != before
+    assert _buffers(network) == before
+    with pytest.raises(InputError, match="no batch norm"):
+        finish_plain(renormalise(nn.Sequential(nn.Conv2d(1, 1, 3), nn.InstanceNorm2d(1)), []))
+
+
+def test_a_scaled_kernel_does_nothing_once_the_norms_are_measured_anew() -> None:
+    """Halving a layer before a batch norm changes the result; with new statistics it does not."""
+    network = small_network(norm="batch")
+    for _, norm in tracked(network):
+        # without offsets the sign of the result would not depend on the scale at all
+        seeded(norm)
+    random = np.random.default_rng(0)
+    image = random.uniform(0, 200, (1, 32, 32)).astype(np.float32)
+    case = EvaluationCase("a", "a", image, (1, 1), None, "px")
+    with torch.no_grad():
+        # half of the image is found, so that a change is seen
+        logits = network.eval()(torch.from_numpy(prepare(image, (1, 1), card_for(network).preprocessing).array)[None])
+        network.head.bias[1] -= (logits[0, 1] - logits[0, 0]).median()
+    half = Operation(kind="zero", strength=0.5)
+    report = _analysed(network)
+    rows = Selection(layer=(report.layers[0].layer.name,))
+    scores, state = {}, _state(network)
+    buffers = _buffers(network)
+    for anew in (False, True):
+        evaluation = Evaluation(card_for(network, patch=(32, 32)), [case], renormalise=anew)
+        (found,) = finish(knock_out(network, report, [rows], evaluation.run, half, draws=1))
+        scores[anew] = found.after["a"]
+    assert scores[True] > 0.995
+    assert scores[False] < 0.99
+    assert _state(network) == state
+    assert _buffers(network) == buffers
+    evaluation = Evaluation(card_for(network, patch=(32, 32)), [case], renormalise=True)
+    work = evaluation.run(network)
+    for step in work:
+        if step.phase == "renormalise":
+            work.close()
+    assert _buffers(network) == buffers
+
+
+def _buffers(network: nn.Module) -> list[bytes]:
+    return [buffer.numpy().tobytes() for buffer in network.buffers()]
+
+
+def finish_plain(steps: Generator[None, None, int]) -> int:
+    """The result of a generator that yields nothing."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return int(end.value)

@@ -11,6 +11,7 @@ from src_models.errors import InputError
 from src_models.kernels.layer_operator import layer_operator, layer_singular_values
 from src_models.kernels.result import Layer
 from src_models.kernels.spectra import dense_matrix, singular_values, symbol
+from src_models.kernels.zero_padding import correlate, largest_singular_values, spectral_norm
 
 SHAPES = [((3, 3), (8, 8)), ((3, 3), (7, 10)), ((3, 3, 3), (4, 5, 6)), ((5, 5), (9, 8)), ((1, 3), (6, 5))]
 
@@ -115,3 +116,57 @@ def test_the_norm_of_an_operator_is_what_power_iteration_finds() -> None:
 def test_what_has_no_spectrum_is_told(kernel: np.ndarray, shape: tuple[int, int], boundary: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         singular_values(kernel, shape, boundary)  # type: ignore[arg-type]
+
+
+KERNELS = {
+    "mean": np.full((3, 3), 1 / 9),
+    "gaussian": np.outer([1, 2, 1], [1, 2, 1]) / 16,
+    "laplacian": np.array([[0, 1.0, 0], [1, -4, 1], [0, 1, 0]]),
+    "sobel": np.outer([1, 2, 1], [-1.0, 0, 1]),
+    "shift": np.eye(9)[2].reshape(3, 3),
+    "identity": np.eye(9)[4].reshape(3, 3),
+    "five": np.random.default_rng(9).normal(size=(5, 5)),
+    "volume": np.random.default_rng(3).normal(size=(3, 3, 3)),
+    "tiny": 1e-9 * np.random.default_rng(4).normal(size=(3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_iteration_without_a_matrix_finds_the_largest_values_of_the_dense_one(name: str) -> None:
+    kernel = KERNELS[name]
+    # on a square some values are there twice
+    shape = (20, 20) if kernel.ndim == 2 else (8, 7, 6)
+    dense = singular_values(kernel, shape, "zero")
+    found = largest_singular_values(kernel, shape, 4)
+    assert found == pytest.approx(dense[:4], rel=1e-6, abs=1e-6 * dense[0])
+    assert largest_singular_values(kernel, shape)[0] == pytest.approx(dense[0], rel=1e-6)
+    image = np.random.default_rng(0).normal(size=shape)
+    assert dense_matrix(kernel, shape) @ image.ravel() == pytest.approx(correlate(image, kernel).ravel(), abs=1e-12)
+
+
+def test_large_grids_keep_the_bounds_and_small_ones_are_decomposed() -> None:
+    """No norm beyond that of the torus with one more point, nor below what is left of it; it grows with the grid."""
+    for name in ("gaussian", "laplacian", "sobel"):
+        kernel = KERNELS[name]
+        norms = [spectral_norm(kernel, (n, n), "zero") for n in (32, 48, 96)]
+        assert norms == sorted(norms)
+        assert norms[0] == pytest.approx(largest_singular_values(kernel, (32, 32))[0], rel=1e-6)
+        torus = singular_values(kernel, (97, 97))
+        assert norms[2] <= torus[0] * (1 + 1e-9)
+        assert norms[2] >= torus[2 * (97**2 - 96**2)] * (1 - 1e-9)
+        assert norms[2] <= np.abs(kernel).sum()
+    # separable kernels have a closed form: two tridiagonal matrices
+    line = 2 + 2 * np.cos(np.pi / 97)
+    assert spectral_norm(KERNELS["gaussian"], (96, 96), "zero") == pytest.approx((line / 4) ** 2, rel=1e-9)
+    assert spectral_norm(KERNELS["gaussian"], (96, 96)) == pytest.approx(1)
+    assert spectral_norm(np.zeros((3, 3)), (96, 96), "zero") == 0
+
+
+def test_more_values_than_there_are_and_larger_matrices_are_told() -> None:
+    with pytest.raises(InputError, match="There are 16 singular values"):
+        largest_singular_values(KERNELS["mean"], (4, 4), 17)
+    with pytest.raises(InputError, match="no spectrum"):
+        largest_singular_values(np.ones((2, 2)), (96, 96))
+    assert len(singular_values(KERNELS["mean"], (12, 12), "zero", most_bytes=10**6)) == 144
+    with pytest.raises(InputError, match="too large"):
+        singular_values(KERNELS["mean"], (12, 12), "zero", most_bytes=10**5)
