@@ -9,6 +9,8 @@ KNOWN = "#d62728"
 """Of the known kernels, red squares as in the paper."""
 MARK = "#ffd400"
 """Around the kernel on show."""
+TOWARDS, AGAINST = "#f0913a", "#3d8fd1"
+"""Of what speaks for a label, and against it: the two sides of the scale of the weights."""
 _GREY = {"indeterminate": "#9aa0a6", "dead": "#55595e", "none": "#9aa0a6", "higher order": "#9aa0a6"}
 # Okabe and Ito's without black, then lighter and darker relatives for long lists
 _WORDS = (

@@ -13,10 +13,11 @@ from napari_lsnet.image_input import ImageInput
 from napari_lsnet.jobs import Ending, JobState, Update
 from napari_lsnet.kernels.experiment import OPERATIONS, ExperimentRun, experiment_for
 from napari_lsnet.kernels.feature_view import STAGES, FeatureView, question_for
+from napari_lsnet.kernels.why_view import WhyView
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.roles import is_image, is_labels, role_of
 from napari_lsnet.run_controls import push_button, row_of
-from napari_lsnet.section import section_title, wrapped_line
+from napari_lsnet.section import Section, wrapped_line
 from src_models.errors import LsnetError
 
 if TYPE_CHECKING:
@@ -88,12 +89,23 @@ class OnImage(QWidget):
         self.knock_button = push_button("Knock out", "Label the image without these kernels")
         self.stop_button = push_button("Stop", "Stop the experiment; the model is unchanged")
         self.effect_line = wrapped_line()
+        self.why = WhyView(self._viewer, self._results, self.image)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(2, 4, 6, 2)
         rows.setSpacing(4)
         rows.addWidget(self.image)
         rows.addLayout(row_of((self.map_tick, 0), (self.stage, 1)))
-        rows.addWidget(section_title("Knock out"))
+        rows.addWidget(self.why)
+        self.knock_out_section = Section("Knock out", self._knock_out_part())
+        self.knock_out_section.header.setChecked(True)
+        rows.addWidget(self.knock_out_section)
+        rows.addStretch(1)
+
+    def _knock_out_part(self) -> QWidget:
+        part = QWidget()
+        rows = QVBoxLayout(part)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(4)
         for combo in (self.what, self.operation):
             combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             combo.setMinimumContentsLength(8)
@@ -104,7 +116,7 @@ class OnImage(QWidget):
             row_of((QLabel("Random controls"), 0), (self.draws, 1), (self.knock_button, 2), (self.stop_button, 1))
         )
         rows.addWidget(self.effect_line)
-        rows.addStretch(1)
+        return part
 
     def _connect(self) -> None:
         self.image.changed.connect(self._on_image)
@@ -116,6 +128,8 @@ class OnImage(QWidget):
         self.features.told.connect(self.told)
         self.features.refused.connect(self._on_no_map)
         self.knock_button.clicked.connect(self.knock_out)
+        self.why.told.connect(self.told)
+        self.why.refused.connect(self.refused)
         self.stop_button.clicked.connect(self.experiment_run.cancel)
         self.experiment_run.changed.connect(self._on_run)
         self.experiment_run.updated.connect(self._on_updated)
@@ -157,6 +171,11 @@ class OnImage(QWidget):
         self.experiment_run.start(request)
 
     # ---- what it causes
+
+    def follow_analysis(self) -> None:
+        """Another analysis: other labels, other kernels."""
+        self.why.follow()
+        self.follow()
 
     def follow(self) -> None:
         """Lists and buttons follow what is on show."""
@@ -254,6 +273,7 @@ class OnImage(QWidget):
     def _on_image(self) -> None:
         self.extent.follow(self.image.layer, self.image.volume)
         self.features.forget()
+        self.why.forget()
         if self.image.layer is None:
             self._no_map()
         else:

@@ -197,7 +197,7 @@ class KernelsPanel(QWidget):
     def _show(self, found: Analysis) -> None:
         self.on_image.features.forget()
         self.results.show_analysis(found)
-        self.on_image.follow()
+        self.on_image.follow_analysis()
 
     def _follow(self) -> None:
         """Buttons and lines follow the state."""
