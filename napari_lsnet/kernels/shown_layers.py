@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_lsnet.kernels.arrows import arrow_look, arrows_of
 from napari_lsnet.kernels.colours import KNOWN, MARK, colours_of, cover_colours, weight_colours
-from napari_lsnet.kernels.filtering import Filter, shown_rows
+from napari_lsnet.kernels.filtering import Filter, dimness, shown_rows
 from napari_lsnet.kernels.montage_layer import Image
 from napari_lsnet.kernels.place import ROLE, Frame, frame_beside
 from napari_lsnet.kernels.tiles import Tiling
@@ -125,7 +125,15 @@ class ShownLayers:
         if points is not None:
             points.shown = shown[self._points]
             self._paint(points)
-        self._show_veil(~shown)
+        dim = dimness(report.table, found.rows, chosen.column)
+        self._show_veil(~shown if dim is None else np.where(shown, dim, np.float32(1)))
+
+    def adopt(self, report: KernelReport) -> None:
+        """The same report with other columns in its table."""
+        self._report = report
+        points, found = self.layer("components"), self._found
+        if points is not None and found is not None:
+            points.features = _features(report.table.rows(found.rows.start, found.rows.stop), self._points)
 
     def colour(self, column: str) -> None:
         """Colour the points by another column of words."""
@@ -352,18 +360,18 @@ class ShownLayers:
         chosen: NDArray[np.float32] = shades[words.codes[found.rows][self._points]]
         return chosen
 
-    def _show_veil(self, hidden: NDArray[np.bool_]) -> None:
+    def _show_veil(self, dim: NDArray[Any]) -> None:
         montage, layer = self.layer("montage"), self.layer("veil")
-        if montage is None or (layer is None and not hidden.any()):
+        if montage is None or (layer is None and not dim.any()):
             return
         place = {
             "scale": montage.scale[-2:],
             "translate": montage.translate[-2:],
             "units": tuple(montage.units)[-2:],
         }
-        cover = self._tiling.cover(hidden)
+        cover = self._tiling.cover(dim)
         if layer is not None:
-            layer.visible = bool(hidden.any())
+            layer.visible = bool(dim.any())
             layer.data = cover
             for name, value in place.items():
                 setattr(layer, name, value)

@@ -37,5 +37,6 @@ def kernel_panel(kernel_folder, make_napari_viewer, qtbot):
     yield panel
     panel.cancel()
     panel.on_image.experiment_run.cancel()
-    for part in (panel.analysis_run, panel.on_image.experiment_run, panel.on_image.features, panel.on_image.why):
+    image = panel.on_image
+    for part in (panel.analysis_run, image.experiment_run, image.features, image.why, panel.results.compare):
         qtbot.waitUntil(lambda part=part: not part.is_busy, timeout=20_000)
