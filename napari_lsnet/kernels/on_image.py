@@ -13,6 +13,7 @@ from napari_lsnet.image_input import ImageInput
 from napari_lsnet.jobs import Ending, JobState, Update
 from napari_lsnet.kernels.experiment import OPERATIONS, ExperimentRun, experiment_for
 from napari_lsnet.kernels.feature_view import STAGES, FeatureView, question_for
+from napari_lsnet.kernels.level_set_view import LevelSetView
 from napari_lsnet.kernels.why_view import WhyView
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.roles import is_image, is_labels, role_of
@@ -99,6 +100,9 @@ class OnImage(QWidget):
         self.knock_out_section = Section("Knock out", self._knock_out_part())
         self.knock_out_section.header.setChecked(True)
         rows.addWidget(self.knock_out_section)
+        self.level_set = LevelSetView(self._results, self.image)
+        self.level_set_section = Section("To the level set", self.level_set)
+        rows.addWidget(self.level_set_section)
         rows.addStretch(1)
 
     def _knock_out_part(self) -> QWidget:
@@ -128,8 +132,9 @@ class OnImage(QWidget):
         self.features.told.connect(self.told)
         self.features.refused.connect(self._on_no_map)
         self.knock_button.clicked.connect(self.knock_out)
-        self.why.told.connect(self.told)
-        self.why.refused.connect(self.refused)
+        for part in (self.why, self.level_set):
+            part.told.connect(self.told)
+            part.refused.connect(self.refused)
         self.stop_button.clicked.connect(self.experiment_run.cancel)
         self.experiment_run.changed.connect(self._on_run)
         self.experiment_run.updated.connect(self._on_updated)
@@ -175,6 +180,7 @@ class OnImage(QWidget):
     def follow_analysis(self) -> None:
         """Another analysis: other labels, other kernels."""
         self.why.follow()
+        self.level_set.follow_analysis()
         self.follow()
 
     def follow(self) -> None:
@@ -194,6 +200,7 @@ class OnImage(QWidget):
         place = self.what.findData(self._wanted)
         self.what.setCurrentIndex(max(place, 0))
         self.what.blockSignals(False)
+        self.level_set.follow()
         busy = self.experiment_run.is_busy
         self.knock_button.setEnabled(results.found is not None and not busy)
         self.stop_button.setEnabled(busy)
