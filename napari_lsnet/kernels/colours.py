@@ -11,6 +11,8 @@ MARK = "#ffd400"
 """Around the kernel on show."""
 TOWARDS, AGAINST = "#f0913a", "#3d8fd1"
 """Of what speaks for a label, and against it: the two sides of the scale of the weights."""
+SMOOTHING, SHARPENING, INDEFINITE = "#56b4e9", "#e69f00", "#cc79a7"
+"""Of diffusion: both eigenvalues positive, both negative, one of each."""
 _GREY = {"indeterminate": "#9aa0a6", "dead": "#55595e", "none": "#9aa0a6", "higher order": "#9aa0a6"}
 _FIXED = _GREY | {
     "moved under 1 %": "#6c6fa8",

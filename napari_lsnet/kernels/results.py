@@ -120,7 +120,11 @@ class Results(QWidget):
         rows.addLayout(row_of((QLabel("View"), 0), *looks))
         self.arrows = QCheckBox("arrows")
         self.arrows.setToolTip("Where each kernel moves features, on its tile; one scale for the layer")
-        rows.addLayout(row_of((self.scale, 1), (self.arrows, 0)))
+        self.ellipses = QCheckBox("ellipses")
+        self.ellipses.setToolTip(
+            "How each kernel spreads features, on its tile: blue smooths, orange sharpens; many tiles and 3D: the axes"
+        )
+        rows.addLayout(row_of((self.scale, 1), (self.arrows, 0), (self.ellipses, 0)))
         rows.addLayout(row_of((section_title("Show"), 0), (self.column, 1), (self.all_button, 0)))
         rows.addWidget(self.shares)
         rows.addLayout(row_of((QLabel("Only with p up to"), 0), (self.largest_p, 0), (self.count_line, 1)))
@@ -161,7 +165,8 @@ class Results(QWidget):
         self.shares.changed.connect(self._on_filter)
         self.largest_p.valueChanged.connect(self._on_filter)
         self.scale.currentIndexChanged.connect(self._redraw)
-        self.arrows.toggled.connect(self.shown.show_arrows)
+        self.arrows.toggled.connect(self.shown.overlays.show_arrows)
+        self.ellipses.toggled.connect(self.shown.overlays.show_diffusion)
         self.montage_button.clicked.connect(lambda: self._fit("montage"))
         self.components_button.clicked.connect(lambda: self._fit("components", "known"))
         self.both_button.clicked.connect(lambda: self._fit("montage", "components", "known"))

@@ -196,7 +196,7 @@ def frame_words(found: Frame) -> str:
             f"{start} A is negative along a direction: the curvature roughens the front there, and a run will not hold."
         )
     if gradient.min() <= _UNSEEN * max(gradient.max(), 1e-300):
-        return f"{start} Slopes along a direction are not seen at all: neither balloon nor curvature moves the front there."
+        return f"{start} Slopes along a direction are not seen: neither balloon nor curvature moves the front there."
     if _alike(gradient) and _alike(curvature):
         if abs(gradient[0] - 1) <= _SAME and abs(curvature[0] - 1) <= _SAME:
             return f"{start} Both are the identity: this is the level set equation."
