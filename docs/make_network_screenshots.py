@@ -51,6 +51,7 @@ def main() -> None:
             models_moments,
             kernel_moments,
             kernel_3d_moments,
+            kernel_lsn_moments,
             lsn_moments,
         ):
             if not arguments.only or moments.__name__ in arguments.only:
@@ -150,8 +151,8 @@ def models_moments(window: Window, _home: Path) -> None:
     window.save("models")
 
 
-def kernel_moments(window: Window, _home: Path) -> None:
-    """The liver model: layers and shares, a card, a feature map on a slice, and a knock-out with controls."""
+def kernel_moments(window: Window, home: Path) -> None:
+    """The liver model: shares, a card, a feature map, a knock-out with controls, why at a place, and two states."""
     from napari_lsnet.samples import liver_slices
 
     (image, arguments, _), (labels, label_arguments, _) = liver_slices()
@@ -164,10 +165,14 @@ def kernel_moments(window: Window, _home: Path) -> None:
     results.both_button.click()
     window.save("kernels_2d_1_layers")
     results.layers.choose(0)
+    results.arrows.setChecked(True)
+    results.ellipses.setChecked(True)
     results.show_row(5)
     results.open_tab("Kernel")
     results.both_button.click()
     window.save("kernels_2d_2_card")
+    results.arrows.setChecked(False)
+    results.ellipses.setChecked(False)
     _show_map(window, panel, results.analysis.report.layers[2].first_row + 40)
     window.save("kernels_2d_3_feature_map")
     part.map_tick.setChecked(False)
@@ -180,6 +185,23 @@ def kernel_moments(window: Window, _home: Path) -> None:
     window.wait(lambda: part.experiment_run.state.ended, LIMIT_S)
     results.image_button.click()
     window.save("kernels_2d_4_knock_out")
+    for layer in part.experiment_run.layers.values():
+        window.viewer.layers.remove(layer)
+    results.shares.tick_only(None)
+    part.knock_out_section.header.setChecked(False)
+    reference.visible, reference.contour = True, 2
+    _ask_why(window, panel, _on_boundary(labels, int(window.viewer.dims.current_step[0])))
+    _look_at_image_and(window, panel, "montage")
+    window.save("kernels_2d_5_why")
+    results.compare.models.refresh()
+    results.compare.models.open(_tuned(image, labels, home))
+    results.compare_section.header.setChecked(True)
+    results.compare.compare()
+    window.wait(lambda: not results.compare.is_busy, LIMIT_S)
+    results.layers.choose(1)
+    results.open_tab("Layers")
+    results.both_button.click()
+    window.save("kernels_2d_6_compare")
 
 
 def kernel_3d_moments(window: Window, _home: Path) -> None:
@@ -191,15 +213,139 @@ def kernel_3d_moments(window: Window, _home: Path) -> None:
     panel = _analysed(window, "hippocampus")
     results = panel.results
     results.layers.choose(1)
+    results.ellipses.setChecked(True)
     results.shares.tick_only(frozenset({"edge", "mean"}))
     results.both_button.click()
     window.save("kernels_3d_1_layers")
+    results.ellipses.setChecked(False)
     results.show_row(int(results.shown_rows()[3]))
     results.open_tab("Kernel")
     results.montage_button.click()
     window.save("kernels_3d_2_card")
     _show_map(window, panel, results.analysis.report.layers[2].first_row + 40)
     window.save("kernels_3d_3_feature_map")
+    panel.on_image.map_tick.setChecked(False)
+    panel.on_image.knock_out_section.header.setChecked(False)
+    middle = [n // 2 for n in image.shape]
+    window.viewer.dims.set_current_step(0, middle[0])
+    _ask_why(window, panel, middle)
+    _look_at_image_and(window, panel, "montage")
+    window.save("kernels_3d_4_why")
+
+
+def kernel_lsn_moments(window: Window, home: Path) -> None:
+    """A level set network begun with finite differences: what moved u at a place, and kernels as terms."""
+    from napari_lsnet.samples import liver_slices
+
+    (image, arguments, _), (labels, label_arguments, _) = liver_slices()
+    window.viewer.add_image(image, **arguments)
+    window.viewer.add_labels(labels, **label_arguments).contour = 2
+    os.environ["LSNET_MODELS"] = str(home / "begun")
+    _begun_with_differences(home / "begun")
+    panel = _analysed(window, "lsn-begun")
+    results, part = panel.results, panel.on_image
+    part.knock_out_section.header.setChecked(False)
+    number = int(window.viewer.dims.current_step[0])
+    _ask_why(window, panel, (number, *_on_front(panel.analysis_run.result.source, image[number])))
+    _look_at_image_and(window, panel, "montage")
+    window.save("kernels_lsn_1_why")
+    for place, found in enumerate(results.analysis.report.layers):
+        if found.layer.name.startswith("levels.0"):
+            results.layers.choose(place)
+            part.level_set.set_button.click()
+    part.level_set_section.header.setChecked(True)
+    results.montage_button.click()
+    window.save("kernels_lsn_2_level_set")
+
+
+def _begun_with_differences(folder: Path) -> None:
+    """A level set network as a training begins with: it starts at grey values of liver in CT."""
+    import torch
+
+    from src_models.networks.zoo import build
+    from src_models.preprocessing.parameters import Channel, Preprocessing
+    from src_models.weights import store
+    from src_models.weights.card import Label, ModelCard
+
+    torch.manual_seed(0)
+    options = {"steps": 12, "start": "threshold", "range": (85, 140), "contrast": 12.0, "kernels": 2, "balloon": 0.4}
+    network = build("lsn", 1, 2, 2, **options)
+    card = ModelCard(
+        name="lsn-begun",
+        network=network.config,
+        ndim=2,
+        patch=(256, 256),
+        labels=(Label(name="background", value=0, channel=0), Label(name="liver", value=1, channel=1)),
+        preprocessing=Preprocessing(channels=(Channel(normalisation="nonorm"),), crop_to_nonzero=False),
+    )
+    folder.mkdir()
+    store.save(network, card, folder)
+
+
+def _look_at_image_and(window: Window, panel: Any, *names: str) -> None:
+    """The image and some pictures of kernels on one canvas."""
+    from napari_lsnet.kernels.place import look_at
+
+    results = panel.results
+    look_at(window.viewer, [panel.on_image.image.layer, *results.shown.layers(*names)], results._canvas())
+
+
+def _on_front(source: Any, image: Any) -> tuple[int, int]:
+    """A pixel of a slice on the front of a level set network, where the level set came from farthest."""
+    import torch
+
+    from src_models.preprocessing.prepare import prepare
+
+    array = prepare(image[None], (1.0, 1.0), source.card.preprocessing.for_unit("px")).array
+    with torch.no_grad():
+        states = [u[0, 0] for u in source.network.evolve(torch.from_numpy(array)[None])]
+    way = (states[-1] - states[0]).abs() * (states[-1].abs() < 0.5)
+    y, x = np.unravel_index(int(way.argmax()), image.shape)
+    return int(y), int(x)
+
+
+def _ask_why(window: Window, panel: Any, voxel: Any) -> None:
+    """Ask about a voxel of the image, and choose the first line that is about a kernel."""
+    why = panel.on_image.why
+    panel.results.open_tab("On the image")
+    why.ask(panel.on_image.image.layer.data_to_world(voxel))
+    window.wait(lambda: not why.is_busy, LIMIT_S)
+    first = why.tree.topLevelItem(0)
+    lines = [why.tree.topLevelItem(place) for place in range(why.tree.topLevelItemCount())]
+    first = next((line for line in lines if line.childCount()), first)
+    while first.childCount():
+        first = first.child(0)
+    why.tree.setCurrentItem(first)
+
+
+def _on_boundary(labels: Any, slice_number: int) -> tuple[int, int, int]:
+    """The place of a label's boundary that lies farthest to the right of a slice."""
+    inside = np.argwhere(labels[slice_number] > 0)
+    y, x = inside[np.argmax(inside[:, 1])]
+    return (slice_number, int(y), int(x))
+
+
+def _tuned(images: Any, labels: Any, home: Path) -> Path:
+    """The liver model after a few more steps on the slices of the sample: another state of the same network."""
+    import torch
+
+    from src_models.preprocessing.prepare import prepare
+    from src_models.weights import store
+
+    model = store.load("unet-liver-2d")
+    network = model.network.train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-4)
+    preprocessing = model.card.preprocessing.for_unit("px")
+    for image, wanted in zip(images, labels, strict=True):
+        x = torch.from_numpy(prepare(image[None], (1.0, 1.0), preprocessing).array)[None]
+        loss = torch.nn.functional.cross_entropy(network(x), torch.from_numpy(wanted > 0).long()[None])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    folder = home / "tuned"
+    folder.mkdir()
+    made = store.save(network.eval(), model.card.model_copy(update={"name": "liver-tuned"}), folder)
+    return folder / f"{made.name}@{made.version}.safetensors"
 
 
 def _analysed(window: Window, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +82,12 @@ class LevelSetView(QWidget):
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(3)
-        rows.addLayout(row_of((self.what, 1), (self.role, 1)))
-        rows.addLayout(row_of((self.scale, 2), (self.set_button, 1)))
-        rows.addWidget(self.line)
+        rows.addWidget(self.what)
+        rows.addLayout(row_of((self.role, 1), (self.scale, 1)))
+        rows.addLayout(row_of((self.set_button, 1), (self.save_button, 1), (self.clear_button, 1)))
         rows.addLayout(row_of((self.project_button, 1), (self.leave_button, 1)))
+        rows.addWidget(self.line)
         rows.addWidget(self.frame_line)
-        rows.addLayout(row_of((self.save_button, 2), (self.clear_button, 1)))
 
     # ---- what the person does
 
@@ -135,7 +136,7 @@ class LevelSetView(QWidget):
     def _take_pending(self) -> None:
         if self._pending is not None:
             role, choice = self._pending
-            self.basket.chosen[role] = Choice(choice.kernels, choice.origin)
+            self.basket.chosen[role] = replace(choice, refused=())
         self._pending = None
         self._tell()
 

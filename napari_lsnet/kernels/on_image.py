@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QScrollArea, QSpinBox, QVBoxLayout, QWidget
 
 from napari_lsnet.extent import ExtentChooser
 from napari_lsnet.image_input import ImageInput
@@ -103,6 +104,12 @@ class OnImage(QWidget):
         self.level_set = LevelSetView(self._results, self.image)
         self.level_set_section = Section("To the level set", self.level_set)
         rows.addWidget(self.level_set_section)
+        self._opened = self.knock_out_section
+        self._reveal_timer = QTimer(self)
+        self._reveal_timer.setSingleShot(True)
+        self._reveal_timer.timeout.connect(lambda: reveal(self._opened))
+        for section in (self.knock_out_section, self.level_set_section):
+            section.header.toggled.connect(partial(self._reveal, section))
         rows.addStretch(1)
 
     def _knock_out_part(self) -> QWidget:
@@ -224,6 +231,12 @@ class OnImage(QWidget):
         dead = table.numbers("dead").astype(bool)
         return (shown_rows(table, slice(0, len(table)), self._results.filter) & ~dead).nonzero()[0]
 
+    def _reveal(self, section: Section, is_open: bool) -> None:
+        """What was opened below the edge of the tab is moved into sight, once it has its place."""
+        if is_open:
+            self._opened = section
+            self._reveal_timer.start()
+
     def _on_what(self, _place: int) -> None:
         self._wanted = str(self.what.currentData())
 
@@ -318,3 +331,12 @@ class OnImage(QWidget):
 
 def _is_input(layer: Any) -> bool:
     return is_image(layer) and not role_of(layer)
+
+
+def reveal(part: QWidget) -> None:
+    """Scroll to a part of a tab."""
+    around = part.parentWidget()
+    while around is not None and not isinstance(around, QScrollArea):
+        around = around.parentWidget()
+    if around is not None:
+        around.ensureWidgetVisible(part)

@@ -260,13 +260,14 @@ class Results(QWidget):
     def _draw(self, place: int) -> None:
         assert self.analysis is not None
         high, wide = self._canvas()
+        same = self.found is self.analysis.report.layers[place]
         self.shown.show(
             self.analysis.report,
             place,
             whole_scale=bool(self.scale.currentData()),
             colour_by=str(self.column.currentData()),
             stacked=high > wide,
-            chosen=self.filter if self.found is self.analysis.report.layers[place] else Filter(),
+            chosen=self.filter if same else Filter(str(self.column.currentData())),
         )
 
     def _redraw(self) -> None:

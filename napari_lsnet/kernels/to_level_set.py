@@ -25,6 +25,8 @@ ROLES = {
 SCALES = {"gradient": "each of slope 1 per mm", "raw": "as strong as they are"}
 MOST = 64
 """The solver convolves with every one of them in every step."""
+_PARTNERS = {"rho": "out", "sigma": "in"}
+"""Which channel of these layers of a level set network is the number of the pair."""
 _SAME = 0.02
 _UNSEEN = 1e-6
 
@@ -60,11 +62,14 @@ class Choice:
         Where each comes from.
     refused : tuple of Refused
         The others.
+    numbers : tuple of int
+        Of a level set network: which pair each belongs to; empty for others.
     """
 
     kernels: NDArray[np.float64]
     origin: tuple[str, ...]
     refused: tuple[Refused, ...] = ()
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
@@ -101,6 +106,13 @@ class Basket:
                 f"There are {len(rho.kernels)} slopes and {len(sigma.kernels)} divergences",
                 "each slope needs a divergence of its own",
                 "Choose as many of both.",
+            )
+        if rho is not None and sigma is not None and rho.numbers and sigma.numbers and rho.numbers != sigma.numbers:
+            raise InputError(
+                "terms-partners",
+                f"Slopes {_numbers(rho)} stand beside divergences {_numbers(sigma)}",
+                "in the network each has a partner of its own number",
+                "Choose the same numbers of both.",
             )
         origin = [
             f"{role}: {name}"
@@ -170,7 +182,7 @@ def choose(
     if set(size) != {3}:
         times = " x ".join(map(str, size))
         raise InputError("terms-size", f"Kernels of {times} do not fit the solver, which has 3 a side", "", "")
-    taken, names, refused = [], [], []
+    taken, names, refused, numbers = [], [], [], []
     for row in rows:
         told = report.table.row(row)
         name = f"{told['layer']}, output {told['out']}, input {told['in']}"
@@ -183,8 +195,11 @@ def choose(
                 continue
         taken.append(kernel)
         names.append(name)
+        partner = _PARTNERS.get(str(told["layer"]).rpartition(".")[2])
+        if partner is not None:
+            numbers.append(int(told[partner]))
     kernels = np.concatenate(taken) if taken else np.zeros((0, *size))
-    return Choice(kernels, tuple(names), tuple(refused))
+    return Choice(kernels, tuple(names), tuple(refused), tuple(numbers) if len(numbers) == len(names) else ())
 
 
 def frame_words(found: Frame) -> str:
@@ -196,7 +211,7 @@ def frame_words(found: Frame) -> str:
             f"{start} A is negative along a direction: the curvature roughens the front there, and a run will not hold."
         )
     if gradient.min() <= _UNSEEN * max(gradient.max(), 1e-300):
-        return f"{start} Slopes along a direction are not seen: neither balloon nor curvature moves the front there."
+        return f"{start} Slopes along a direction are not seen: a front that faces it moves by convection alone."
     if _alike(gradient) and _alike(curvature):
         if abs(gradient[0] - 1) <= _SAME and abs(curvature[0] - 1) <= _SAME:
             return f"{start} Both are the identity: this is the level set equation."
@@ -247,3 +262,7 @@ def _listed(values: NDArray[Any]) -> str:
 
 def _many(count: int) -> str:
     return f"{count} kernel" + ("s" if count != 1 else "")
+
+
+def _numbers(choice: Choice) -> str:
+    return ", ".join(map(str, choice.numbers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from src_models.kernels.sources import Source
     from src_models.kernels.why_here import Increments, WhyHere
 
+_OF_STEPS = (".rho", ".sigma")
+_NOTHING = 1e-9
+"""Parts below this are told as 0: u is in mm, and far from a front nothing moves it."""
 MOST_LINES = 40
 """Kernels that are listed; the sum tells of all."""
 
@@ -126,7 +129,7 @@ class Line:
     text : str
         What it is about.
     value : float
-        mm of u, or of the logit.
+        mm of u, or of the logit; not a number for a group that has none.
     row : int or None
         Of the kernel in the table; None where it is none, or was not analysed.
     parts : tuple of Line
@@ -141,20 +144,30 @@ class Line:
 
 def lines_of(found: WhyHere, report: KernelReport) -> tuple[Line, ...]:
     """The lines of an answer, the largest first."""
-    if found.increments is not None:
-        return _of_increments(found.increments, report)
-    assert found.first_order is not None
+    if found.increments is None:
+        return _kernels(found, report, MOST_LINES)
+    # those of the steps have their part in the sums; the others are told in mm of u
+    factor = found.increments.end / found.logit if found.logit else 1.0
+    others = tuple(
+        replace(line, value=line.value * factor) for line in _kernels(found, report, MOST_LINES // 2, _OF_STEPS)
+    )
+    group = (Line("start and edges, first order only", float("nan"), None, others),) if others else ()
+    return (*_of_increments(found.increments, report), *group)
+
+
+def _kernels(found: WhyHere, report: KernelReport, most: int, without: tuple[str, ...] = ()) -> tuple[Line, ...]:
+    """The kernels with the largest effects, but those of layers whose names end so."""
     kernels: list[tuple[float, int, Any]] = []
     for each in report.layers:
         effects = found.first_order.effects.get(each.layer.name)
-        if effects is None or effects.size != each.layer.count:
+        if effects is None or effects.size != each.layer.count or each.layer.name.endswith(without or ("\0",)):
             continue
         flat = effects.ravel()
-        first = np.argsort(-np.abs(flat), kind="stable")[:MOST_LINES]
+        first = np.argsort(-np.abs(flat), kind="stable")[:most]
         kernels += [(float(flat[k]), each.first_row + int(k), each) for k in first]
     kernels.sort(key=lambda kernel: -abs(kernel[0]))
     lines = []
-    for value, row, each in kernels[:MOST_LINES]:
+    for value, row, each in kernels[:most]:
         told = report.table.row(row)
         lines.append(Line(f"{_short(each.layer.name)}: {told['in']} \N{RIGHTWARDS ARROW} {told['out']}", value, row))
     return tuple(lines)
@@ -162,10 +175,12 @@ def lines_of(found: WhyHere, report: KernelReport) -> tuple[Line, ...]:
 
 def _of_increments(found: Increments, report: KernelReport) -> tuple[Line, ...]:
     pairs = sorted(found.pairs, key=lambda pair: -abs(pair.value))
-    levels = {pair.step for pair in found.pairs}
+    steps = {pair.step for pair in found.pairs}
+    levels = {step.split(".")[1] for step in steps}
     parts = []
     for pair in pairs:
-        where = f" of {pair.step.replace('.', ' ')}" if len(levels) > 1 else ""
+        _, level, _, step = pair.step.split(".")
+        where = "" if len(steps) == 1 else f", level {level}" + ("" if len(steps) == len(levels) else f", step {step}")
         kernels = tuple(
             Line(f"{letter}{pair.number}: {word}", pair.value, _row_of(report, place))
             for letter, word, place in (
@@ -192,15 +207,21 @@ def _row_of(report: KernelReport, place: tuple[str, int, int]) -> int | None:
 
 def words_of(found: WhyHere) -> str:
     """The answer in sentences."""
-    against = f" against {found.rival}" if found.rival else ""
-    sign = "is chosen" if found.logit > 0 else "is not chosen"
-    start = f"{found.label}{against} {sign} here: logit {signed(found.logit)}."
+    if found.rival:
+        start = f"Here {found.label} {'wins over' if found.logit > 0 else 'loses to'} {found.rival}"
+    else:
+        start = f"Here is {'' if found.logit > 0 else 'no '}{found.label}"
+    start += f": logit {signed(found.logit)}."
     window = "" if found.whole else " The network saw a window around the place."
     moved = found.increments
     if moved is not None:
+        if max(abs(moved.balloon), abs(moved.curvature), abs(moved.convection)) < _NOTHING:
+            return (
+                f"{start} u is {number(moved.end)} mm from its start on: no term moved it, the start decides.{window}"
+            )
         return (
-            f"{start} u went from {number(moved.start)} to {number(moved.end)} mm; these parts sum to the change "
-            f"{signed(moved.sum)} exactly.{window}"
+            f"{start} u went from {number(moved.start)} to {number(moved.end)} mm; balloon, curvature and convection "
+            f"sum to the change {signed(moved.sum)} exactly.{window}"
         )
     return (
         f"{start} First order only: what the logit would lose without each kernel, K \N{MIDDLE DOT} dlogit/dK. "
@@ -213,6 +234,10 @@ def _short(name: str) -> str:
 
 
 def signed(value: float) -> str:
-    """A number with its sign, three digits."""
+    """A number with its sign, three digits; "" where there is none."""
+    if np.isnan(value):
+        return ""
+    if abs(value) < _NOTHING:
+        return "0"
     text = number(value)
     return text if value <= 0 or not np.isfinite(value) else f"+{text}"

@@ -255,10 +255,10 @@ class WhyView(QWidget):
             name="Why here",
             symbol="cross",
             face_color=MARK,
-            border_color="black",
-            border_width=0.1,
+            border_color=MARK,
+            border_width=0.05,
             size=1,
-            canvas_size_limits=(14, 14),
+            canvas_size_limits=(12, 12),
             metadata={"lsnet": {"role": ROLE}},
             **place,
         )

@@ -136,8 +136,8 @@ class WhyHere:
         Of the label; under a softmax its lead over the rival.
     increments : Increments or None
         Of a level set network.
-    first_order : FirstOrder or None
-        Of any other.
+    first_order : FirstOrder
+        Of any network.
     whole : bool
         Whether the network saw all of the image, or a window around the voxel.
     """
@@ -146,7 +146,7 @@ class WhyHere:
     rival: str
     logit: float
     increments: Increments | None
-    first_order: FirstOrder | None
+    first_order: FirstOrder
     whole: bool
 
 
@@ -206,9 +206,10 @@ def why_here(
         state = channel if channel is None else channel - softmax
         twin = copy.deepcopy(network).double().eval()
         found = increments_of_network(twin, x.double(), at, state)
+        effects = first_order(network, x, at, found.state + softmax)
         label, rival = _names(card, found.state + softmax, 0 if softmax else None)
         logit = found.end / float(twin.temperature)
-        return WhyHere(label, rival, logit, found, None, whole)
+        return WhyHere(label, rival, logit, found, effects, whole)
     effects = first_order(network, x, at, channel)
     label, rival = _names(card, effects.channel, effects.rival)
     return WhyHere(label, rival, effects.logit, None, effects, whole)

@@ -67,6 +67,12 @@ def test_drift_joins_table_colours_points_and_dims_tiles(kernel_folder, panel, q
     assert dim[turned] == 0
     assert (np.delete(dim, turned) > 0.8).all() or np.percentile(drift, 95) < 1
     assert np.corrcoef(dim, drift)[0, 1] < -0.9
+    # another layer and back: its tiles are dimmed by its own drift
+    results.layers.choose(0)
+    np.testing.assert_array_equal(results.shown.layer("veil").data.max(), np.float32(0.9))
+    results.layers.choose(place)
+    assert veil.visible
+    np.testing.assert_array_equal([veil.data[tiling.corner(kernel)] for kernel in range(len(drift))], dim)
     # ticks hide entirely
     results.shares.tick_only(frozenset({"moved 1 to 10 %"}))
     assert veil.data[tiling.corner(turned)] == 1

@@ -424,3 +424,17 @@ def test_a_model_of_images_as_they_lie_in_files_is_shown_them_so(models, panel, 
     # behind a pool the voxels lie between two of the image, whichever way round it was
     np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), image.data_to_world((0.5, 0.5, 0.5)), atol=1e-9)
     assert layer.data.shape == (6, 7, 8)
+
+
+def test_the_view_takes_in_whole_pixels_of_a_small_montage():
+    """Three pixels wide, half a pixel at either side is a third."""
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_lsnet.compat import camera_of
+    from napari_lsnet.kernels.place import look_at
+
+    viewer = ViewerModel()
+    layer = viewer.add_layer(Image(np.zeros((3, 3)), scale=(2, 2)))
+    look_at(viewer, [layer], (600.0, 600.0))
+    assert camera_of(viewer).zoom * 6 == pytest.approx(0.86 * 600)

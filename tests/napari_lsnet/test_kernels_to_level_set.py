@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_lsnet.kernels.to_level_set import Basket, choose, frame_words
+from napari_lsnet.kernels.to_level_set import Basket, Choice, choose, frame_words
 from src_models.errors import InputError
 from src_models.kernels.exchange import Frame, Terms, finite_differences, frame, read_terms, step
 from tests.napari_lsnet.kernel_models import analyse, save_random_lsn
@@ -62,7 +62,7 @@ def test_the_roles_are_filled_and_the_frame_test_says_what_they_make_of_it(repor
         basket.terms()
     # one slope alone does not see the other direction
     basket.chosen = {"rho": choose(report, (0,), "rho", "gradient", spacing)}
-    assert "not seen at all" in frame_words(frame(basket.terms()))
+    assert "Slopes along a direction are not seen" in frame_words(frame(basket.terms()))
 
 
 def test_each_case_of_the_frame_has_a_true_sentence():
@@ -111,6 +111,14 @@ def test_a_level_set_network_goes_to_the_solver_as_it_is(kernel_folder, panel, q
 
 
 ROLE_OF = {"rho": "rho", "sigma": "sigma", "kernels": "e"}
+
+
+def test_the_partners_of_a_level_set_network_stay_together():
+    kernels = finite_differences((1.0, 1.0)).rho
+    basket = Basket((1.0, 1.0))
+    basket.chosen = {"rho": Choice(kernels, ("a", "b"), (), (0, 1)), "sigma": Choice(kernels, ("c", "d"), (), (0, 2))}
+    with pytest.raises(InputError, match="Slopes 0, 1 stand beside divergences 0, 2"):
+        basket.terms()
 
 
 def test_in_the_panel_what_is_refused_may_be_projected_or_left_out(panel, qtbot):

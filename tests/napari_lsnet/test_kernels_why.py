@@ -46,7 +46,8 @@ def test_a_click_lists_kernels_by_their_effect_and_marks_their_tiles(kernel_fold
     lead = logits_at(panel, np.pad(image.data, ((1, 1), (6, 6))), (14, 15))
     assert part.found.logit == pytest.approx(float(lead[1] - lead[0]), abs=1e-4)
     assert "First order only" in part.line.text()
-    assert "part against background" in part.line.text()
+    who = "part wins over background" if lead[1] > lead[0] else "part loses to background"
+    assert part.line.text().startswith(f"Here {who}: logit")
     values = [abs(line.value) for line in part.lines]
     assert values == sorted(values, reverse=True)
     assert len(values) == part.tree.topLevelItemCount() == 40
@@ -77,8 +78,15 @@ def test_of_a_level_set_network_the_terms_sum_to_what_u_did(kernel_folder, panel
     part = why(panel, qtbot, image.data_to_world((12, 7)))
     moved = part.found.increments
     terms = {line.text: line for line in part.lines}
+    others = terms.pop("start and edges, first order only")
     assert set(terms) == {"balloon", "curvature", "convection"}
-    assert sum(line.value for line in part.lines) == pytest.approx(moved.end - moved.start, abs=1e-12)
+    assert sum(line.value for line in terms.values()) == pytest.approx(moved.end - moved.start, abs=1e-12)
+    edge = report.table.row(others.parts[0].row)
+    assert edge["layer"] == "levels.0.edge.kernels"
+    # in mm of u: the effect on the logit times the temperature
+    effects = part.found.first_order.effects["levels.0.edge.kernels"].ravel()
+    temperature = panel.analysis_run.result.source.network.temperature
+    assert others.parts[0].value == pytest.approx(temperature * effects[np.abs(effects).argmax()], rel=1e-5)
     assert sum(pair.value for pair in terms["curvature"].parts) == pytest.approx(terms["curvature"].value, abs=1e-12)
     lead = logits_at(panel, image.data, (12, 7))
     assert part.found.logit == pytest.approx(float(lead[1] - lead[0]), rel=1e-4, abs=1e-5)

@@ -221,6 +221,8 @@ def test_a_level_set_network_on_an_image_tells_increments_of_what_it_predicts() 
     with torch.no_grad():
         logits = network(torch.from_numpy(image)[None])[0]
     found = why_here(network, card_of(network, (64, 64)), image, (1.0, 1.0), (11, 13))
-    assert found.first_order is None
+    # of its other kernels the first order is told: here those of the stem and of the edges
+    assert {"start.layers.0", "levels.0.edge.kernels"} <= set(found.first_order.effects)
+    assert found.first_order.logit == pytest.approx(found.logit, rel=1e-4, abs=1e-4)
     assert found.logit == pytest.approx(float(logits[1, 11, 13]), rel=1e-4, abs=1e-4)
     assert found.increments.start + found.increments.sum == pytest.approx(found.increments.end, abs=1e-12)
