@@ -150,6 +150,9 @@ class WhyView(QWidget):
         if reason:
             self.refused.emit(reason)
             return
+        if self._viewer.dims.ndisplay == 3:
+            self.refused.emit("In the 3D view a click is no single place. Switch to 2D, and ask again.")
+            return
         try:
             question = why_question(
                 self._viewer,

@@ -48,7 +48,7 @@ def save_random_lsn(folder: Path, name: str, ndim: int = 2, **options: Any) -> P
 
     torch.manual_seed(6)
     options = {"steps": 3, "start": "threshold", "first_kernels": "noise", "gradient": "central"} | options
-    network = build("lsn", 1, 2, ndim, **options)
+    network = build("lsn", 1 + (options["start"] == "seed"), 2, ndim, **options)
     labels = (Label(name="background", value=0, channel=0), Label(name="part", value=1, channel=1))
     preprocessing = Preprocessing(channels=(Channel(normalisation="nonorm"),), crop_to_nonzero=False)
     made = ModelCard(

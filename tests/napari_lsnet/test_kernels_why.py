@@ -98,6 +98,26 @@ def test_of_a_level_set_network_the_terms_sum_to_what_u_did(kernel_folder, panel
     assert "sum to the change" in part.line.text()
 
 
+def test_a_network_that_begins_at_a_click_takes_points(kernel_folder, panel, qtbot):
+    save_random_lsn(kernel_folder, "click-lsn", start="seed")
+    panel.models.refresh()
+    assert panel.on_image.why.clicks.isHidden()
+    analyse(panel, qtbot, "click-lsn")
+    image = panel.viewer.layers["scan"]
+    part = panel.on_image.why
+    assert not part.clicks.isHidden()
+    part.button.click()
+    click(panel, image.data_to_world((11, 10)))
+    assert "begins at a click" in panel.controls.status.text()
+    panel.viewer.add_points([image.data_to_world((11, 8))], units="mm", name="inside")
+    part = why(panel, qtbot, image.data_to_world((11, 10)))
+    # two voxels beside the middle of a ball of 4
+    assert part.found.increments.start == pytest.approx(2, abs=1e-6)
+    assert part.found.increments.start + part.found.increments.sum == pytest.approx(
+        part.found.increments.end, abs=1e-12
+    )
+
+
 @pytest.mark.parametrize("name", ["random-3d", "stored-3d"])
 def test_in_a_volume_the_voxel_is_that_of_the_click_however_it_is_turned(kernel_folder, panel, qtbot, name):
     from napari_lsnet.layers import layer_arguments
@@ -137,6 +157,11 @@ def test_what_cannot_be_asked_is_one_sentence_and_waits_no_more(panel, qtbot):
     part.button.click()
     click(panel, image.data_to_world((-40, 7)))
     assert "lies outside the image" in panel.controls.status.text()
+    panel.viewer.dims.ndisplay = 3
+    part.button.click()
+    click(panel, (0.0, *image.data_to_world((12, 7))))
+    assert "Switch to 2D" in panel.controls.status.text()
+    panel.viewer.dims.ndisplay = 2
     # a click while nothing waits asks nothing
     click(panel, image.data_to_world((12, 7)))
     assert part.found is None
