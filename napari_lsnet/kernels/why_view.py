@@ -105,6 +105,7 @@ class WhyView(QWidget):
         rows.addLayout(row_of((self.button, 1), (self.label, 1)))
         for part in (self.clicks, self.line, self.tree, self.kernel_line, self.picture):
             rows.addWidget(part)
+        self._say("")
         self._show_lines(())
 
     @property
@@ -134,7 +135,7 @@ class WhyView(QWidget):
         """The answer is about what is no longer there."""
         self._work.forget()
         self.button.setChecked(False)
-        self.line.setText("")
+        self._say("")
         self.found = None
         self._show_lines(())
         if self.layer is not None:
@@ -166,7 +167,7 @@ class WhyView(QWidget):
             self.refused.emit(str(error))
             return
         self._mark(question)
-        self.line.setText("Looking at what led to this place...")
+        self._say("Looking at what led to this place...")
         self._work.ask(question.answer)
 
     def _on_button(self, on: bool) -> None:
@@ -188,14 +189,18 @@ class WhyView(QWidget):
         if analysis is None or analysis.source is not question.source:
             return
         self.found = found
-        self.line.setText(words_of(found))
+        self._say(words_of(found))
         self._show_lines(lines_of(found, analysis.report))
         self.told.emit("Why here: choose a line below to see its kernel.")
 
     def _on_failed(self, error: Exception) -> None:
         said = str(error) if isinstance(error, LsnetError) else "This place could not be looked at; nothing is changed."
-        self.line.setText("")
+        self._say("")
         self.refused.emit(said)
+
+    def _say(self, text: str) -> None:
+        self.line.setText(text)
+        self.line.setVisible(bool(text))
 
     # ---- the list
 
