@@ -128,6 +128,10 @@ def test_of_many_tiles_and_in_3d_the_axes_are_vectors(panel, qtbot, monkeypatch)
     axes = results.shown.layer("axes")
     lines, _ = spread_of(results.shown.layer("montage").tiling, results.found.layer).lines()
     np.testing.assert_allclose(axes.data, lines, atol=1e-5)
+    monkeypatch.setattr(overlays, "MOST_ELLIPSES", 2000)
+    results.layers.choose(0)
+    assert results.shown.layer("ellipses").visible
+    assert not axes.visible
     analyse(panel, qtbot, "random-3d")
     axes = results.shown.layer("axes")
     assert axes.visible
