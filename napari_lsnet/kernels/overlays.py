@@ -99,6 +99,8 @@ class Overlays:
             if len(data):
                 self._shown.add(key, "add_vectors", data, **look)
             return
+        # what is hidden is not sliced, and its colours would be put on the lines that it had
+        layer.visible = True
         layer.data = data
         if len(data):
             for name in ("scale", "translate", "units", "edge_color"):
@@ -123,6 +125,7 @@ class Overlays:
             if kinds:
                 self._shown.add("ellipses", "add_shapes", list(spread.boxes()), name=_NAME, **look, **place)
             return
+        layer.visible = True
         layer.data = []
         for name, value in place.items():
             setattr(layer, name, value)

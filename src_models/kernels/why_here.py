@@ -208,7 +208,7 @@ def why_here(
         found = increments_of_network(twin, x.double(), at, state)
         effects = first_order(network, x, at, found.state + softmax)
         label, rival = _names(card, found.state + softmax, 0 if softmax else None)
-        logit = found.end / float(twin.temperature)
+        logit = found.end / float(torch.as_tensor(twin.temperature).detach())
         return WhyHere(label, rival, logit, found, effects, whole)
     effects = first_order(network, x, at, channel)
     label, rival = _names(card, effects.channel, effects.rival)

@@ -216,7 +216,7 @@ def test_on_an_image_it_is_the_logit_of_the_prediction_there() -> None:
 
 
 def test_a_level_set_network_on_an_image_tells_increments_of_what_it_predicts() -> None:
-    network = random_lsn(2, steps=(2, 2)).float().eval()
+    network = random_lsn(2, steps=(2, 2), temperature=3.0, learn_temperature=True).float().eval()
     image = np.random.default_rng(3).normal(size=(1, 20, 24)).astype(np.float32)
     with torch.no_grad():
         logits = network(torch.from_numpy(image)[None])[0]
