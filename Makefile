@@ -39,9 +39,12 @@ test: lint $(WINDOW) ## everything: style, types, import rules, manifest, all te
 	cat .viewer-tests.log; rm -f .viewer-tests.log; \
 	exit $$failed
 
+# Both bindings are tried even where the first fails. What opens no window is the same with the second.
 test-viewer: $(WINDOW) ## the tests of the window alone, with both Qt bindings
-	@eval "$(ON_SCREEN) env QT_API=pyside6 PYTEST_QT_API=pyside6 $(BIN)/python -m pytest -q tests/napari_lsnet"
-	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest -q tests/napari_lsnet"
+	@failed=0; \
+	eval "$(ON_SCREEN) env QT_API=pyside6 PYTEST_QT_API=pyside6 $(BIN)/python -m pytest -q tests/napari_lsnet --qt-only" || failed=1; \
+	eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest -q tests/napari_lsnet" || failed=1; \
+	exit $$failed
 
 test-slow: $(WINDOW) ## the tests that take long
 	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest -m slow"

@@ -1,14 +1,15 @@
-"""The level set equation, the level set network and the UNet on liver slices of patients that were left out.
+"""The level set equation, the level set network and the UNet on images of patients that were left out.
 
-    python benchmarks/lsn_study.py FOLDER --out FOLDER [--folds 0,1,2,3,4] [--methods lse,...] [--unet FOLDER]
+    python benchmarks/lsn_study.py liver FOLDER --out FOLDER [--folds 0,1,2,3,4] [--methods lse,...] [--unet FOLDER]
+    python benchmarks/lsn_study.py hippocampus FOLDER --out FOLDER [--folds 0,1,2,3,4] [--methods lse,...]
 
-FOLDER of the data is ``msd_liver_slices``; ``--unet`` that of a finished cross-validation
-(``python benchmarks/shipped_models.py liver``), whose scores are read. Patients are cut into five folds, the same for
-all methods. What is finished in the output folder is not computed again; a training that was stopped goes on. Writes
-``docs/lsn_liver.md`` from all that is there.
+FOLDER of the data is ``msd_liver_slices`` (2D) or ``msd_hippocampus`` (3D); ``--unet`` that of a finished
+cross-validation (``python benchmarks/shipped_models.py liver``), whose scores are read. Patients are cut into five
+folds, the same for all methods. What is finished in the output folder is not computed again; a training that was
+stopped goes on. Writes ``docs/lsn_liver.md`` or ``docs/lsn_hippocampus.md`` from all that is there.
 
-The click of a slice is the innermost place of its reference: the same for the equation and the network. It is taken
-from what is to be found, as a person would set it, so a row with a click stands beside others with a click.
+The click is the innermost place of the reference: the same for the equation and the network. It is taken from what is
+to be found, as a person would set it, so a row with a click stands beside others with a click.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,14 +30,14 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from benchmarks.shipped_models import LEVEL_SETS, SEED, level_set  # noqa: E402
+from benchmarks.lsn_plans import FIT_PATIENTS, STUDIES, Study  # noqa: E402
+from benchmarks.shipped_models import SEED  # noqa: E402
 from src_models.levelset import LevelSetParameters, evolve  # noqa: E402
-from src_models.levelset.fitting import AcceptedSlice, FitParameters, fit  # noqa: E402
+from src_models.levelset.fitting import AcceptedSlice, fit  # noqa: E402
 from src_models.levelset.initial import Seeds, Sphere  # noqa: E402
 from src_models.metrics.table import bootstrap  # noqa: E402
 from src_models.networks.network import count_parameters  # noqa: E402
 from src_models.networks.zoo import from_config  # noqa: E402
-from src_models.preprocessing.click import Click  # noqa: E402
 from src_models.progress import finish  # noqa: E402
 from src_models.training.case import Case, DataSet  # noqa: E402
 from src_models.training.crossval import crossval, read_scores  # noqa: E402
@@ -48,14 +50,6 @@ from src_models.training.run_folder import write_text  # noqa: E402
 from src_models.training.trainer import fresh_network  # noqa: E402
 from src_models.training.validation import CaseScore, Validation, by_patient  # noqa: E402
 
-RESULTS = ROOT / "docs" / "lsn_liver.md"
-SPACING = (1.0, 1.0)
-"""The slices have no pixel size."""
-CLICK = Click(4.0, SPACING)
-LSE = LevelSetParameters(speed="region", seed_width=2)
-FIT_START = LevelSetParameters(speed="region", seed_width=2, convection=2)
-FIT = FitParameters(iterations=1, voxels=1500, trials=48)
-FIT_PATIENTS = 24
 Scores = dict[str, dict[int, tuple[CaseScore, ...]]]
 
 TITLES = {
@@ -86,20 +80,24 @@ def fold_cases(plan: TrainingPlan, data: DataSet, fold: int, side: str) -> list[
     return [data.case(name) for name in plan.folds[fold][side]]
 
 
-def solved(case: Case, parameters: LevelSetParameters) -> CaseScore:
-    """The solver on one slice, begun at the click."""
+def solved(study: Study, case: Case, parameters: LevelSetParameters) -> CaseScore:
+    """The solver on one image, begun at the click."""
     image, true = case.volume().array[0], case.segmentation().labels > 0
     mask = np.zeros_like(true)
     if true.any():
-        (place,) = CLICK.places(true, SPACING)
-        seeds = Seeds(spheres=(Sphere(centre=place, radius=CLICK.radius),))
-        mask = finish(evolve(image.astype(np.float32), seeds, SPACING, parameters)).mask
-    counts = [{"liver": int(part.sum())} for part in (mask & true, mask, true)]
+        mask = finish(evolve(image.astype(np.float32), click(study, true), study.click.spacing, parameters)).mask
+    counts = [{study.structure: int(part.sum())} for part in (mask & true, mask, true)]
     return CaseScore(case.id, case.group, *counts)
 
 
-def fitted(plan: TrainingPlan, data: DataSet, fold: int, out: Path) -> LevelSetParameters:
-    """Parameters learned from the largest slice of some training patients; kept in a file."""
+def click(study: Study, true: np.ndarray) -> Seeds:
+    """The ball about the innermost place."""
+    (place,) = study.click.places(true, study.click.spacing)
+    return Seeds(spheres=(Sphere(centre=place, radius=study.click.radius),))
+
+
+def fitted(study: Study, plan: TrainingPlan, data: DataSet, fold: int, out: Path) -> LevelSetParameters:
+    """Parameters learned from the largest image of some training patients; kept in a file."""
     kept = out / f"fitted_{fold}.json"
     if kept.exists():
         return LevelSetParameters.model_validate_json(kept.read_text(encoding="utf-8"))
@@ -109,26 +107,26 @@ def fitted(plan: TrainingPlan, data: DataSet, fold: int, out: Path) -> LevelSetP
         largest[case.group] = max(largest.get(case.group, (0, case)), (size, case), key=lambda one: one[0])
     patients = sorted(largest)
     chosen = [patients[k] for k in np.linspace(0, len(patients) - 1, min(FIT_PATIENTS, len(patients))).astype(int)]
-    slices = []
+    accepted = []
     for patient in chosen:
         case = largest[patient][1]
         label = case.segmentation().labels > 0
-        (place,) = CLICK.places(label, SPACING)
-        seeds = Seeds(spheres=(Sphere(centre=place, radius=CLICK.radius),))
         image = case.volume().array[0].astype(np.float32)
-        slices.append(AcceptedSlice(image, seeds, label, SPACING, name=case.id))
-    found = finish(fit(slices, FIT_START, FIT)).parameters
+        accepted.append(AcceptedSlice(image, click(study, label), label, study.click.spacing, name=case.id))
+    found = finish(fit(accepted, study.fit_start, study.fit)).parameters
     write_text(kept, found.model_dump_json(indent=1) + "\n")
     return found
 
 
-def by_equation(plan: TrainingPlan, data: DataSet, fold: int, out: Path, *, learn: bool) -> tuple[CaseScore, ...]:
-    """All left-out slices of a fold by the solver."""
-    parameters = fitted(plan, data, fold, out) if learn else LSE
-    return tuple(solved(case, parameters) for case in fold_cases(plan, data, fold, "val"))
+def by_equation(
+    study: Study, plan: TrainingPlan, data: DataSet, fold: int, out: Path, *, learn: bool
+) -> tuple[CaseScore, ...]:
+    """All left-out images of a fold by the solver."""
+    parameters = fitted(study, plan, data, fold, out) if learn else study.lse
+    return tuple(solved(study, case, parameters) for case in fold_cases(plan, data, fold, "val"))
 
 
-def before_training(plan: TrainingPlan, data: DataSet, fold: int) -> tuple[CaseScore, ...]:
+def before_training(study: Study, plan: TrainingPlan, data: DataSet, fold: int) -> tuple[CaseScore, ...]:
     """The network as it begins: the equation of the paper with finite differences, from the same click."""
     chosen = plan.configuration()
     cases = finish(
@@ -137,7 +135,7 @@ def before_training(plan: TrainingPlan, data: DataSet, fold: int) -> tuple[CaseS
     judge = Validation(
         chosen.patch,
         Targets.of(plan),
-        ("liver",),
+        (study.structure,),
         {case.id: case.group for case in data.cases},
         chosen.preprocessing.order_logits,
         *click_of(plan, chosen),
@@ -161,19 +159,19 @@ def trained(plan: TrainingPlan, data: DataSet, fold: int, out: Path) -> tuple[Ca
             print(out.name, step.message, flush=True)
 
 
-def computed(method: str, folder: Path, fold: int, out: Path, epochs: int) -> tuple[CaseScore, ...]:
+def computed(study: Study, method: str, folder: Path, fold: int, out: Path, epochs: int) -> tuple[CaseScore, ...]:
     """One method on one fold; found again where it is finished."""
     variant = method.removeprefix("untrained-")
-    plan, data = level_set(folder, variant if variant in LEVEL_SETS else "lsn-click", epochs)
-    if method in LEVEL_SETS:
+    plan, data = study.plan(folder, variant if variant in study.variants else "lsn-click", epochs)
+    if method in study.variants:
         return trained(plan, data, fold, out / method)
     kept = out / method / f"fold_{fold}" / SCORES
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         if method.startswith("untrained-"):
-            scores = before_training(plan, data, fold)
+            scores = before_training(study, plan, data, fold)
         else:
-            scores = by_equation(plan, data, fold, out / method, learn=method == "lse-fitted")
+            scores = by_equation(study, plan, data, fold, out / method, learn=method == "lse-fitted")
         write_text(kept, score_table(scores))
     return read_scores(kept)
 
@@ -190,8 +188,8 @@ def read_finished(out: Path, unet: Path | None) -> Scores:
 
 
 def patients(scores: Mapping[int, Sequence[CaseScore]]) -> dict[str, float]:
-    """Dice of every patient, all voxels of his slices together."""
-    return {one.group: one.dice["liver"] for part in scores.values() for one in by_patient(part)}
+    """Dice of every patient, all voxels of his images together."""
+    return {one.group: float(np.mean(list(one.dice.values()))) for part in scores.values() for one in by_patient(part)}
 
 
 def shown(values: np.ndarray, names: Sequence[str], sign: str = "") -> str:
@@ -228,20 +226,20 @@ def pairs_table(found: Scores) -> Iterator[str]:
         yield f"| {label} | {shown(gain, names, '+')} | {int((gain > 0).sum())} | {len(names)} |"
 
 
-def networks_table(folder: Path, epochs: int) -> Iterator[str]:
+def networks_table(study: Study, folder: Path, epochs: int) -> Iterator[str]:
     """What was trained."""
     yield "| network | numbers learned | options | training |"
     yield "| --- | --- | --- | --- |"
-    for variant in LEVEL_SETS:
-        plan, _ = level_set(folder, variant, epochs)
+    for variant in study.variants:
+        plan, _ = study.plan(folder, variant, epochs)
         chosen, optimiser = plan.configuration(), plan.optimiser
         count = count_parameters(from_config(chosen.network))
-        options = ", ".join(f"{name} {value}" for name, value in LEVEL_SETS[variant].items())
+        options = ", ".join(f"{name} {value}" for name, value in study.variants[variant].items())
         how = f"{plan.epochs} epochs of {plan.iterations} steps of {chosen.batch}, {optimiser.name} {optimiser.rate:g}"
         yield f"| {TITLES[variant]} | {count:,} | {options} | {how}, {optimiser.schedule}, {plan.loss} |"
 
 
-def page(found: Scores, folder: Path, out: Path, epochs: int) -> str:
+def page(study: Study, found: Scores, folder: Path, out: Path, epochs: int) -> str:
     """The page as Markdown."""
     folds = sorted({fold for scores in found.values() for fold in scores})
     learned = [
@@ -249,18 +247,30 @@ def page(found: Scores, folder: Path, out: Path, epochs: int) -> str:
         for path in sorted((out / "lse-fitted").glob("fitted_*.json"))
     ]
     join: Callable[[Iterator[str]], str] = "\n".join
-    return f"""# The level set equation, the level set network and the UNet on liver slices
+    fit = f"""
+## What was fitted for the equation
 
-Written by `python benchmarks/lsn_study.py FOLDER --out FOLDER --unet FOLDER`; do not edit. Liver in portal-venous CT,
-slices of the Medical Segmentation Decathlon (Task03) at 256 x 256, 8 bit. Patients are cut into five folds (seed
-12345), the same for all; every figure is of patients that were left out: Dice of all voxels of a patient, mean over
-patients, 95 % bootstrap interval over them.
+Balloon, curvature, convection, contrast and the width of the range were learned from the largest image of
+{FIT_PATIENTS} training patients. As parameters, fold by fold:
 
-A click is a disc of radius {CLICK.radius:g} at the innermost place of the reference in each slice: it uses the
-reference, as a person's click uses what he sees, and the same place serves the equation and the network. The
-equation's region speed takes its thresholds from the grey values under the click and stops by itself; fitted means
-balloon, curvature, convection, contrast and the width of the range, learned from the largest slice of
-{FIT_PATIENTS} training patients.
+{chr(10).join(learned)}
+"""
+    about = (
+        f"Written by `python benchmarks/lsn_study.py {study.name} FOLDER --out FOLDER`; do not edit. {study.about} "
+        "Patients are cut into five folds, the same for all rows; every figure is of patients that were left out: Dice "
+        "of all voxels of a patient, mean over patients, 95 % bootstrap interval over them. " + study.chosen
+    )
+    click = (
+        f"A click is a ball of radius {study.click.radius:g} {study.unit} at the innermost place of the reference: it "
+        "uses the reference, as a person's click uses what he sees, and the same place serves the equation and the "
+        "network. The equation's region speed takes its thresholds from the grey values under the click and stops by "
+        "itself."
+    )
+    return f"""# {study.title}
+
+{fill(about, 120)}
+
+{fill(click, 120)}
 
 {join(methods_table(found, folds))}
 
@@ -273,12 +283,8 @@ balloon, curvature, convection, contrast and the width of the range, learned fro
 The level set networks run from coarse to fine; `steps` counts the steps of each level, coarsest first. Before its
 training the network with kernels is the equation of the paper (edge speed, finite differences) from the same click.
 
-{join(networks_table(folder, epochs))}
-
-## What was fitted for the equation
-
-{chr(10).join(learned) or "Nothing yet."}
-"""
+{join(networks_table(study, folder, epochs))}
+{fit if learned else ""}"""
 
 
 def _changed(path: Path) -> dict[str, object]:
@@ -292,23 +298,32 @@ def _changed(path: Path) -> dict[str, object]:
 def main() -> None:
     """Compute what is missing, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=sorted(STUDIES))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folds", default="0,1,2,3,4")
     parser.add_argument("--methods", default=",".join(name for name in TITLES if name != "unet"))
     parser.add_argument("--unet", type=Path, help="A finished cross-validation of the UNet.")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--page", type=Path, default=RESULTS)
+    parser.add_argument("--epochs", type=int, help="By default those of the study.")
+    parser.add_argument("--page", type=Path)
     given = parser.parse_args()
+    study: Study = STUDIES[given.study]
+    epochs = given.epochs or study.epochs
+    results = given.page or ROOT / "docs" / f"lsn_{study.name}.md"
     torch.set_num_threads(1)
+
+    def write() -> None:
+        scores = read_finished(given.out, given.unet)
+        write_text(results, page(study, scores, given.folder, given.out, epochs))
+
     for fold in map(int, given.folds.split(",")):
         for method in filter(None, given.methods.split(",")):
             began = time.monotonic()
-            found = patients({fold: computed(method, given.folder, fold, given.out, given.epochs)})
+            found = patients({fold: computed(study, method, given.folder, fold, given.out, epochs)})
             mean = np.mean(list(found.values()))
             print(f"fold {fold} {method}: Dice {mean:.4f}, {time.monotonic() - began:.0f} s", flush=True)
-            finished = read_finished(given.out, given.unet)
-            write_text(given.page, page(finished, given.folder, given.out, given.epochs))
+            write()
+    write()
 
 
 if __name__ == "__main__":

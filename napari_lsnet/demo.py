@@ -32,7 +32,7 @@ def show(viewer: Viewer, folder: Path) -> LevelSetPanel:
     FileError
         Where the folder does not hold a demo's results.
     """
-    from napari_lsnet.layers import layer_arguments
+    from napari_lsnet.layers import LABELS_IN_3D, layer_arguments
     from napari_lsnet.levelset.panel import LevelSetPanel
     from napari_lsnet.samples import liver_ct
     from src_models.files import read_segmentation
@@ -45,7 +45,7 @@ def show(viewer: Viewer, folder: Path) -> LevelSetPanel:
     image_data, image_options, _ = liver_ct()[0]
     image = viewer.add_image(image_data, **image_options)
     mask = read_segmentation(mask_file)
-    result = viewer.add_labels(mask.labels, **(layer_arguments(mask) | {"name": "Liver (level set)"}))
+    result = viewer.add_labels(mask.labels, **(layer_arguments(mask) | LABELS_IN_3D | {"name": "Liver (level set)"}))
     result.contour = 1
     panel = LevelSetPanel(viewer)
     viewer.window.add_dock_widget(panel, name="Level set: grow a contour", area="right")

@@ -27,10 +27,20 @@ if not HAS_SCREEN:
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 WINDOW_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy"}
+QT_FIXTURES = WINDOW_FIXTURES | {"qtbot", "qapp"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--qt-only`, for the second of two Qt bindings."""
+    parser.addoption("--qt-only", action="store_true", help="Only tests that a Qt binding has a part in.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip tests of the real window where there is no screen; `make test` always brings one."""
+    if config.getoption("--qt-only"):
+        others = [item for item in items if not QT_FIXTURES & set(getattr(item, "fixturenames", ()))]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
     if HAS_SCREEN:
         return
     reason = "needs a screen with OpenGL: run `make test`, or put `xvfb-run -a` before the command"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_lsnet.layers import result_arguments, result_array
+from napari_lsnet.layers import LABELS_IN_3D, result_arguments, result_array
 from napari_lsnet.regions import whole_region
 from napari_lsnet.seeds import matching_region
 from napari_lsnet.transforms import Region
@@ -98,7 +98,7 @@ def new_target(viewer: ViewerModel, request: Request, shape: tuple[int, ...], na
     else:
         data = result_array(region, np.zeros(shape, dtype)).copy()
         region_of_layer = region
-    return viewer.add_labels(data, name=name, **result_arguments(request.source, region_of_layer))
+    return viewer.add_labels(data, name=name, **LABELS_IN_3D, **result_arguments(request.source, region_of_layer))
 
 
 def accept_into(labels: Labels, request: Request, result: LevelSetResult, value: int) -> Accepted:

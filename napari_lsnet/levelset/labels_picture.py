@@ -7,7 +7,7 @@ from weakref import ref
 
 import numpy as np
 
-from napari_lsnet.layers import result_arguments, result_array
+from napari_lsnet.layers import LABELS_IN_3D, result_arguments, result_array
 from napari_lsnet.levelset.picture import LIVE, Box, Picture, is_step, joined
 from napari_lsnet.levelset.quiet import keeping_selection
 from napari_lsnet.transforms import Region
@@ -74,7 +74,11 @@ class LiveLabels:
         arguments["metadata"]["lsnet"]["role"] = LIVE
         with keeping_selection(viewer):
             self.layer: Any = viewer.add_labels(
-                result_array(region, self._array), name="Level set (live)", opacity=_OPACITY, **arguments
+                result_array(region, self._array),
+                name="Level set (live)",
+                opacity=_OPACITY,
+                **LABELS_IN_3D,
+                **arguments,
             )
         self.layer.editable = False
 

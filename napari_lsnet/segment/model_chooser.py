@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from napari_lsnet.model_list import ModelChoice
 from napari_lsnet.section import Section, wrapped_line
 from napari_lsnet.segment import words
 from src_models.errors import LsnetError
+from src_models.preprocessing.click import Click
 
 
 class ModelChooser(QWidget):
@@ -95,7 +97,7 @@ class ModelChooser(QWidget):
         before = self._chosen
         wanted = None if before is None else before.paths
         chosen = next((choice for choice in self._choices if choice.paths == wanted), None)
-        self._chosen = chosen or (self._choices[0] if self._choices else None)
+        self._chosen = chosen or first_choice(self._choices)
         self.combo.clear()
         for choice in self._choices:
             self.combo.addItem(choice.title)
@@ -158,3 +160,13 @@ class ModelChooser(QWidget):
 def _same(a: list[ModelChoice], b: list[ModelChoice]) -> bool:
     told = [[(one.title, one.paths, one.card.sha256) for one in choices] for choices in (a, b)]
     return told[0] == told[1]
+
+
+def first_choice(choices: Sequence[ModelChoice]) -> ModelChoice | None:
+    """What stands there before a person has chosen: the best scored of those that need nothing but an image."""
+
+    def rank(choice: ModelChoice) -> tuple[bool, float]:
+        known = words.unseen_score(choice.card)
+        return Click.of(choice.card.network) is None, -1.0 if known is None else known[0]
+
+    return max(choices, key=rank, default=None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_lsnet.layers import result_arguments, result_array
+from napari_lsnet.layers import LABELS_IN_3D, result_arguments, result_array
 from napari_lsnet.network_image import in_layer_order, space_of
 from napari_lsnet.segment.colours import colour_of, colours_of
 from napari_lsnet.segment.request import Request
@@ -69,6 +69,7 @@ class _Maker:
             self._placed(found.labels),
             name=f"{shown[:1].upper()}{shown[1:]} of {self._request.source.name}{part}",
             colormap=colours_of(found.classes),
+            **LABELS_IN_3D,
             **arguments,
         )
         layer.features = features_of(found.labels, found.classes, self._request)

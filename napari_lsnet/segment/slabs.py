@@ -9,7 +9,7 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_lsnet.layers import result_arguments, result_array
+from napari_lsnet.layers import LABELS_IN_3D, result_arguments, result_array
 from napari_lsnet.network_image import in_layer_order, space_of
 from napari_lsnet.segment.colours import colours_of
 from napari_lsnet.segment.request import Request
@@ -102,7 +102,11 @@ class LiveLabels:
         selected, active = set(viewer.layers.selection), viewer.layers.selection.active
         self._request = request
         self.layer: Any = viewer.add_labels(
-            self._view(), name="Segmentation (running)", colormap=colours_of(request.choice.card.labels), **arguments
+            self._view(),
+            name="Segmentation (running)",
+            colormap=colours_of(request.choice.card.labels),
+            **LABELS_IN_3D,
+            **arguments,
         )
         viewer.layers.selection = selected
         viewer.layers.selection.active = active

@@ -10,7 +10,7 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_lsnet.layers import result_arguments, result_array
+from napari_lsnet.layers import LABELS_IN_3D, result_arguments, result_array
 from napari_lsnet.network_image import in_layer_order
 from napari_lsnet.segment.colours import contour_colours
 from napari_lsnet.segment.request import Request
@@ -109,7 +109,8 @@ class StepsLayer:
         arguments["metadata"]["lsnet"]["role"] = LIVE
         selected, active = set(viewer.layers.selection), viewer.layers.selection.active
         colours = contour_colours(self._request.choice.card.labels)
-        self.layer = viewer.add_labels(labels, name="Level set", colormap=colours, opacity=1.0, **arguments)
+        look = LABELS_IN_3D | {"colormap": colours, "opacity": 1.0}
+        self.layer = viewer.add_labels(labels, name="Level set", **look, **arguments)
         self.layer.contour = _WIDTH
         self.layer.editable = False
         viewer.layers.selection = selected

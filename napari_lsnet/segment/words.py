@@ -27,17 +27,25 @@ def finds_text(card: ModelCard) -> str:
 
 def score_text(card: ModelCard) -> str:
     """How good it was on patients that it had not seen; "" where nothing is known."""
+    known = unseen_score(card)
+    if known is None:
+        return ""
+    mean, patients = known
+    return f"Dice {mean:.3f} on " + (f"{patients} unseen patients" if patients else "unseen patients")
+
+
+def unseen_score(card: ModelCard) -> tuple[float, int] | None:
+    """Mean Dice of patients that the training had not seen, and how many they were, 0 where that is not known."""
     rows = [row for row in card.metrics if isinstance(row.get("dice"), int | float)]
     # one row a label and one for their mean; of several folds, one over all of them; and rows of other data sets
     rows = [row for row in rows if str(row.get("name", "mean")) == "mean"]
     folds = [row for row in rows if str(row.get("fold")).isdigit()]
     rows = [row for row in rows if str(row.get("fold")) == "all"][:1] or folds or rows
     if not rows:
-        return ""
+        return None
     counts = [max(int(row.get("patients") or 1), 1) for row in rows]
     mean = sum(float(row["dice"]) * count for row, count in zip(rows, counts, strict=True)) / sum(counts)
-    where = f"{sum(counts)} unseen patients" if sum(counts) > len(rows) else "unseen patients"
-    return f"Dice {mean:.3f} on {where}"
+    return mean, sum(counts) if sum(counts) > len(rows) else 0
 
 
 def about_lines(card: ModelCard) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_lsnet.jobs import JobState
+from napari_lsnet.model_list import usable_models
+from napari_lsnet.segment.model_chooser import first_choice
 from napari_lsnet.segment.panel import SegmentPanel
+from napari_lsnet.segment.words import unseen_score
 from tests.napari_lsnet.models import HU, save_bright_model
 
 
@@ -261,3 +265,20 @@ def test_the_score_counts_every_patient_once():
     assert score_text(liver) == f"Dice {over_all[0]['dice']:.3f} on {over_all[0]['patients']} unseen patients"
     folds = liver.model_copy(update={"metrics": tuple(row for row in liver.metrics if row["fold"] != "all")})
     assert score_text(folds).endswith(f" on {over_all[0]['patients']} unseen patients")
+
+
+def test_a_new_user_finds_the_best_model_that_needs_no_click(monkeypatch, tmp_path):
+    monkeypatch.setenv("LSNET_MODELS", str(tmp_path / "none"))
+    choices = usable_models()
+    chosen = first_choice(choices)
+    clicked = {choice.title for choice in choices if choice.card.network["options"].get("start") == "seed"}
+    assert clicked
+    assert chosen.title not in clicked
+    known = {choice.title: unseen_score(choice.card)[0] for choice in choices if choice.title not in clicked}
+    assert chosen.title == max(known, key=known.get) != min(known, key=known.get)
+    better = next(choice for choice in choices if choice.title in clicked)
+    rows = ({"fold": "all", "name": "mean", "dice": 0.999, "patients": 3},)
+    better = replace(better, card=better.card.model_copy(update={"metrics": rows}))
+    assert first_choice((better, chosen)) is chosen
+    assert first_choice((better,)) is better
+    assert first_choice(()) is None

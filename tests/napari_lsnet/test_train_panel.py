@@ -68,14 +68,14 @@ def plan(panel, qtbot) -> None:
 
 
 def test_stopped_in_the_middle_it_goes_on_to_the_end(panel, folder, qtbot):
-    choose(panel, epochs=40, iterations=2)
+    choose(panel, epochs=20, iterations=2)
     assert panel.status.text() == "Choose a folder with images and labels, or open layers."
     panel.data.folder.setText(str(folder))
     panel.plan.name.setText("my discs")
     assert panel.main_button.text() == "Plan"
     plan(panel, qtbot)
     assert panel.main_button.text() == "Train", panel.status.text()
-    assert panel.plan.words.text().startswith("unet, 2d: patches of 32 x 32, 2 a step; 40 epochs of 2 steps")
+    assert panel.plan.words.text().startswith("unet, 2d: patches of 32 x 32, 2 a step; 20 epochs of 2 steps")
     assert "on this computer" in panel.plan.words.text()
     panel.main_button.click()
     assert panel.tabs.currentIndex() == 2
@@ -91,7 +91,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_end(panel, folder, qtbot):
     assert panel.main_button.text() == "Stopping..."
     qtbot.waitUntil(lambda: panel.train_run.state is JobState.CANCELLED, timeout=WAIT)
     done = len(panel.train_run.curves.dice)
-    assert done < 40
+    assert done < 20
     assert panel.status.text().startswith("Stopped; Go on continues it. The model is listed as my-discs")
     assert panel.resume_button.isEnabled()
     assert panel.main_button.text() == "Plan"
@@ -104,7 +104,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_end(panel, folder, qtbot):
     assert panel.progress.loss.x
     assert not panel.progress.sample.is_empty
     epochs = [x for x, _ in panel.train_run.curves.dice]
-    assert epochs == list(range(1, 41))
+    assert epochs == list(range(1, 21))
     from napari_lsnet.model_list import usable_models
 
     mine = [choice for choice in usable_models() if choice.title.startswith("my-discs")]
