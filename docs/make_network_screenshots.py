@@ -233,53 +233,33 @@ def kernel_3d_moments(window: Window, _home: Path) -> None:
     window.save("kernels_3d_4_why")
 
 
-def kernel_lsn_moments(window: Window, home: Path) -> None:
-    """A level set network begun with finite differences: what moved u at a place, and kernels as terms."""
+def kernel_lsn_moments(window: Window, _home: Path) -> None:
+    """The level set network that begins at a click: what moved u at a place, and its kernels as terms of the solver."""
     from napari_lsnet.samples import liver_slices
 
     (image, arguments, _), (labels, label_arguments, _) = liver_slices()
-    window.viewer.add_image(image, **arguments)
+    layer = window.viewer.add_image(image, **arguments)
     window.viewer.add_labels(labels, **label_arguments).contour = 2
-    os.environ["LSNET_MODELS"] = str(home / "begun")
-    _begun_with_differences(home / "begun")
-    panel = _analysed(window, "lsn-begun")
+    number = int(window.viewer.dims.current_step[0])
+    inside = np.argwhere(labels[number] > 0)
+    middle = inside[np.argmin(np.square(inside - inside.mean(0)).sum(1))]
+    window.viewer.add_points([layer.data_to_world((number, *middle))], name="Click", size=6, units=layer.units)
+    panel = _analysed(window, "lsn-ct-click")
     results, part = panel.results, panel.on_image
     part.knock_out_section.header.setChecked(False)
-    number = int(window.viewer.dims.current_step[0])
-    _ask_why(window, panel, (number, *_on_front(panel.analysis_run.result.source, image[number])))
+    y, x = _on_boundary(labels, number)[1:]
+    _ask_why(window, panel, (number, y, x))
     _look_at_image_and(window, panel, "montage")
     window.save("kernels_lsn_1_why")
     for place, found in enumerate(results.analysis.report.layers):
-        if found.layer.name.startswith("levels.0"):
+        if found.layer.name.startswith("levels.0.steps"):
             results.layers.choose(place)
-            part.level_set.set_button.click()
+            # the learned ones have small sums, and spare ones may have no slope
+            part.level_set.set_role(project=True)
+            part.level_set.leave_button.click()
     part.level_set_section.header.setChecked(True)
     results.montage_button.click()
     window.save("kernels_lsn_2_level_set")
-
-
-def _begun_with_differences(folder: Path) -> None:
-    """A level set network as a training begins with: it starts at grey values of liver in CT."""
-    import torch
-
-    from src_models.networks.zoo import build
-    from src_models.preprocessing.parameters import Channel, Preprocessing
-    from src_models.weights import store
-    from src_models.weights.card import Label, ModelCard
-
-    torch.manual_seed(0)
-    options = {"steps": 12, "start": "threshold", "range": (85, 140), "contrast": 12.0, "kernels": 2, "balloon": 0.4}
-    network = build("lsn", 1, 2, 2, **options)
-    card = ModelCard(
-        name="lsn-begun",
-        network=network.config,
-        ndim=2,
-        patch=(256, 256),
-        labels=(Label(name="background", value=0, channel=0), Label(name="liver", value=1, channel=1)),
-        preprocessing=Preprocessing(channels=(Channel(normalisation="nonorm"),), crop_to_nonzero=False),
-    )
-    folder.mkdir()
-    store.save(network, card, folder)
 
 
 def _look_at_image_and(window: Window, panel: Any, *names: str) -> None:
@@ -288,20 +268,6 @@ def _look_at_image_and(window: Window, panel: Any, *names: str) -> None:
 
     results = panel.results
     look_at(window.viewer, [panel.on_image.image.layer, *results.shown.layers(*names)], results._canvas())
-
-
-def _on_front(source: Any, image: Any) -> tuple[int, int]:
-    """A pixel of a slice on the front of a level set network, where the level set came from farthest."""
-    import torch
-
-    from src_models.preprocessing.prepare import prepare
-
-    array = prepare(image[None], (1.0, 1.0), source.card.preprocessing.for_unit("px")).array
-    with torch.no_grad():
-        states = [u[0, 0] for u in source.network.evolve(torch.from_numpy(array)[None])]
-    way = (states[-1] - states[0]).abs() * (states[-1].abs() < 0.5)
-    y, x = np.unravel_index(int(way.argmax()), image.shape)
-    return int(y), int(x)
 
 
 def _ask_why(window: Window, panel: Any, voxel: Any) -> None:
