@@ -207,7 +207,10 @@ def frame_words(found: Frame) -> str:
     gradient, curvature = np.array(found.gradient), np.array(found.curvature)
     start = f"Frame test: G {_listed(gradient)}; A {_listed(curvature)}."
     if curvature.min() < -_UNSEEN * max(abs(curvature).max(), 1e-300):
-        return f"{start} A is negative along a direction: the curvature roughens the front there, and many steps may not hold."
+        return (
+            f"{start} A is negative along a direction: the curvature roughens the front there, and many steps may "
+            "not hold."
+        )
     if gradient.min() <= _UNSEEN * max(gradient.max(), 1e-300):
         return f"{start} Slopes along a direction are not seen: a front that faces it moves by convection alone."
     if _alike(gradient) and _alike(curvature):
