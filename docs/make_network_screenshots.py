@@ -51,6 +51,7 @@ def main() -> None:
             models_moments,
             kernel_moments,
             kernel_3d_moments,
+            kernel_lsn_moments,
             lsn_moments,
         ):
             if not arguments.only or moments.__name__ in arguments.only:
@@ -150,8 +151,8 @@ def models_moments(window: Window, _home: Path) -> None:
     window.save("models")
 
 
-def kernel_moments(window: Window, _home: Path) -> None:
-    """The liver model: layers and shares, a card, a feature map on a slice, and a knock-out with controls."""
+def kernel_moments(window: Window, home: Path) -> None:
+    """The liver model: shares, a card, a feature map, a knock-out with controls, why at a place, and two states."""
     from napari_lsnet.samples import liver_slices
 
     (image, arguments, _), (labels, label_arguments, _) = liver_slices()
@@ -164,10 +165,14 @@ def kernel_moments(window: Window, _home: Path) -> None:
     results.both_button.click()
     window.save("kernels_2d_1_layers")
     results.layers.choose(0)
+    results.arrows.setChecked(True)
+    results.ellipses.setChecked(True)
     results.show_row(5)
     results.open_tab("Kernel")
     results.both_button.click()
     window.save("kernels_2d_2_card")
+    results.arrows.setChecked(False)
+    results.ellipses.setChecked(False)
     _show_map(window, panel, results.analysis.report.layers[2].first_row + 40)
     window.save("kernels_2d_3_feature_map")
     part.map_tick.setChecked(False)
@@ -180,6 +185,23 @@ def kernel_moments(window: Window, _home: Path) -> None:
     window.wait(lambda: part.experiment_run.state.ended, LIMIT_S)
     results.image_button.click()
     window.save("kernels_2d_4_knock_out")
+    for layer in part.experiment_run.layers.values():
+        window.viewer.layers.remove(layer)
+    results.shares.tick_only(None)
+    part.knock_out_section.header.setChecked(False)
+    reference.visible, reference.contour = True, 2
+    _ask_why(window, panel, _on_boundary(labels, int(window.viewer.dims.current_step[0])))
+    _look_at_image_and(window, panel, "montage")
+    window.save("kernels_2d_5_why")
+    results.compare.models.refresh()
+    results.compare.models.open(_tuned(image, labels, home))
+    results.compare_section.header.setChecked(True)
+    results.compare.compare()
+    window.wait(lambda: not results.compare.is_busy, LIMIT_S)
+    results.layers.choose(1)
+    results.open_tab("Layers")
+    results.both_button.click()
+    window.save("kernels_2d_6_compare")
 
 
 def kernel_3d_moments(window: Window, _home: Path) -> None:
@@ -191,15 +213,105 @@ def kernel_3d_moments(window: Window, _home: Path) -> None:
     panel = _analysed(window, "hippocampus")
     results = panel.results
     results.layers.choose(1)
+    results.ellipses.setChecked(True)
     results.shares.tick_only(frozenset({"edge", "mean"}))
     results.both_button.click()
     window.save("kernels_3d_1_layers")
+    results.ellipses.setChecked(False)
     results.show_row(int(results.shown_rows()[3]))
     results.open_tab("Kernel")
     results.montage_button.click()
     window.save("kernels_3d_2_card")
     _show_map(window, panel, results.analysis.report.layers[2].first_row + 40)
     window.save("kernels_3d_3_feature_map")
+    panel.on_image.map_tick.setChecked(False)
+    panel.on_image.knock_out_section.header.setChecked(False)
+    middle = [n // 2 for n in image.shape]
+    window.viewer.dims.set_current_step(0, middle[0])
+    _ask_why(window, panel, middle)
+    _look_at_image_and(window, panel, "montage")
+    window.save("kernels_3d_4_why")
+
+
+def kernel_lsn_moments(window: Window, _home: Path) -> None:
+    """The level set network that begins at a click: what moved u at a place, and its kernels as terms of the solver."""
+    from napari_lsnet.samples import liver_slices
+
+    (image, arguments, _), (labels, label_arguments, _) = liver_slices()
+    layer = window.viewer.add_image(image, **arguments)
+    window.viewer.add_labels(labels, **label_arguments).contour = 2
+    number = int(window.viewer.dims.current_step[0])
+    inside = np.argwhere(labels[number] > 0)
+    middle = inside[np.argmin(np.square(inside - inside.mean(0)).sum(1))]
+    window.viewer.add_points([layer.data_to_world((number, *middle))], name="Click", size=6, units=layer.units)
+    panel = _analysed(window, "lsn-ct-click")
+    results, part = panel.results, panel.on_image
+    part.knock_out_section.header.setChecked(False)
+    y, x = _on_boundary(labels, number)[1:]
+    _ask_why(window, panel, (number, y, x))
+    _look_at_image_and(window, panel, "montage")
+    window.save("kernels_lsn_1_why")
+    for place, found in enumerate(results.analysis.report.layers):
+        if found.layer.name.startswith("levels.0.steps"):
+            results.layers.choose(place)
+            # the learned ones have small sums, and spare ones may have no slope
+            part.level_set.set_role(project=True)
+            part.level_set.leave_button.click()
+    part.level_set_section.header.setChecked(True)
+    results.montage_button.click()
+    window.save("kernels_lsn_2_level_set")
+
+
+def _look_at_image_and(window: Window, panel: Any, *names: str) -> None:
+    """The image and some pictures of kernels on one canvas."""
+    from napari_lsnet.kernels.place import look_at
+
+    results = panel.results
+    look_at(window.viewer, [panel.on_image.image.layer, *results.shown.layers(*names)], results._canvas())
+
+
+def _ask_why(window: Window, panel: Any, voxel: Any) -> None:
+    """Ask about a voxel of the image, and choose the first line that is about a kernel."""
+    why = panel.on_image.why
+    panel.results.open_tab("On the image")
+    why.ask(panel.on_image.image.layer.data_to_world(voxel))
+    window.wait(lambda: not why.is_busy, LIMIT_S)
+    first = why.tree.topLevelItem(0)
+    lines = [why.tree.topLevelItem(place) for place in range(why.tree.topLevelItemCount())]
+    first = next((line for line in lines if line.childCount()), first)
+    while first.childCount():
+        first = first.child(0)
+    why.tree.setCurrentItem(first)
+
+
+def _on_boundary(labels: Any, slice_number: int) -> tuple[int, int, int]:
+    """The place of a label's boundary that lies farthest to the right of a slice."""
+    inside = np.argwhere(labels[slice_number] > 0)
+    y, x = inside[np.argmax(inside[:, 1])]
+    return (slice_number, int(y), int(x))
+
+
+def _tuned(images: Any, labels: Any, home: Path) -> Path:
+    """The liver model after a few more steps on the slices of the sample: another state of the same network."""
+    import torch
+
+    from src_models.preprocessing.prepare import prepare
+    from src_models.weights import store
+
+    model = store.load("unet-liver-2d")
+    network = model.network.train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-4)
+    preprocessing = model.card.preprocessing.for_unit("px")
+    for image, wanted in zip(images, labels, strict=True):
+        x = torch.from_numpy(prepare(image[None], (1.0, 1.0), preprocessing).array)[None]
+        loss = torch.nn.functional.cross_entropy(network(x), torch.from_numpy(wanted > 0).long()[None])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    folder = home / "tuned"
+    folder.mkdir()
+    made = store.save(network.eval(), model.card.model_copy(update={"name": "liver-tuned"}), folder)
+    return folder / f"{made.name}@{made.version}.safetensors"
 
 
 def _analysed(window: Window, name: str) -> Any:

@@ -9,7 +9,21 @@ KNOWN = "#d62728"
 """Of the known kernels, red squares as in the paper."""
 MARK = "#ffd400"
 """Around the kernel on show."""
+TOWARDS, AGAINST = "#f0913a", "#3d8fd1"
+"""Of what speaks for a label, and against it: the two sides of the scale of the weights."""
+SMOOTHING, SHARPENING, INDEFINITE = "#56b4e9", "#e69f00", "#cc79a7"
+"""Of diffusion: both eigenvalues positive, both negative, one of each."""
 _GREY = {"indeterminate": "#9aa0a6", "dead": "#55595e", "none": "#9aa0a6", "higher order": "#9aa0a6"}
+_FIXED = _GREY | {
+    "moved under 1 %": "#6c6fa8",
+    "moved 1 to 10 %": "#3aa0d8",
+    "moved 10 to 50 %": "#e6c229",
+    "moved over 50 %": "#f4602a",
+    "began at 0": "#9aa0a6",
+    "same order": "#9aa0a6",
+    "other order": "#f4602a",
+}
+"""Words with a meaning of their own: what is nothing special is grey, and what moved far is warm."""
 # Okabe and Ito's without black, then lighter and darker relatives for long lists
 _WORDS = (
     "#56b4e9",
@@ -31,11 +45,11 @@ _WEIGHTS = ("#053a77", "#3d8fd1", "#f4f4f2", "#f0913a", "#8a3400")
 
 
 def colours_of(names: Sequence[str]) -> tuple[str, ...]:
-    """A colour per word; words for what has no name are grey."""
+    """A colour per word; words for what has no name are grey, and those for how far a kernel moved have an order."""
     found, place = [], 0
     for name in names:
-        if name in _GREY:
-            found.append(_GREY[name])
+        if name in _FIXED:
+            found.append(_FIXED[name])
         else:
             found.append(_WORDS[place % len(_WORDS)])
             place += 1

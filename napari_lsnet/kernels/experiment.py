@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_lsnet.jobs import Job
-from napari_lsnet.kernels.feature_view import known_network, turn_of
 from napari_lsnet.kernels.run import Analysis
+from napari_lsnet.kernels.seen import known_network, turn_of
 from napari_lsnet.layers import describe_layer, read_region, result_arguments, result_array
 from napari_lsnet.network_image import channel_fault, read_image, region_of, space_of
 from napari_lsnet.one_job import OneJob

@@ -134,9 +134,18 @@ def _lines(told: dict[str, Any], stored_size: tuple[int, ...], equation: Card, u
     lines.append(("DC index", f"{number(told['dc_index'])} (chance {chance:.2f})"))
     lines.append(("Mean's energy", f"{100 * told['energy_0']:.1f} %, {chance_of(told['p_energy_0'])} by chance"))
     lines.append(("Norm", number(told["norm"])))
+    if "drift_relative" in told:
+        lines.append(("Drift", _drift(told)))
     if told["kind"] == "unknown":
         lines.append(("Careful", "bare tensors: the sign of odd parts is not known"))
     return lines
+
+
+def _drift(told: dict[str, Any]) -> str:
+    """How far the kernel is from its state before."""
+    before = f"; order p was {told['order_before']}" if told["order_change"] == "other order" else ""
+    way, turn, scale = (number(told[f"drift_{name}"]) for name in ("relative", "turn", "scale"))
+    return f"|K−F|/|F| = {way}, 1−cos = {turn}, scale {scale}{before}"
 
 
 def _by_cosine(told: dict[str, Any]) -> str:

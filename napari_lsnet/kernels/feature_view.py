@@ -11,15 +11,12 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_lsnet.background import Background
 from napari_lsnet.kernels.colours import weight_colours
-from napari_lsnet.layers import describe_layer, result_array, stepped_transform
-from napari_lsnet.network_image import channel_fault, order_in_file, read_image, region_of, space_of
-from napari_lsnet.transforms import Region
-from src_models.errors import InputError, LsnetError
-from src_models.geometry import StoredOrder
+from napari_lsnet.kernels.seen import SeenImage, known_network, seen_by, voxel_at
+from napari_lsnet.layers import result_array, stepped_transform
+from src_models.errors import LsnetError
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from numpy.typing import NDArray
 
     from src_models.inference.feature_map import FeatureMap, LayerFeatures
     from src_models.kernels.sources import Source
@@ -44,18 +41,10 @@ class FeatureQuestion:
         Channels.
     stage : str
         A key of `STAGES`.
-    image : Image
-        The layer of the person; only its place is asked for.
-    region : tuple of slice or int
-        Of it.
-    content : ndarray of shape (C, z, y, x) or (C, y, x)
-        A copy, turned as the network sees it.
-    spacing, unit : tuple of float, str
-        Of its axes in space.
+    seen : SeenImage
+        What the network is shown.
     centre : tuple of float
         Its voxel on show.
-    turn : StoredOrder
-        From the axes of the layer to those that the network sees.
     """
 
     source: Source
@@ -63,13 +52,8 @@ class FeatureQuestion:
     out: int
     inside: int
     stage: Any
-    image: Any
-    region: Region
-    content: NDArray[Any]
-    spacing: tuple[float, ...]
-    unit: str
+    seen: SeenImage
     centre: tuple[float, ...]
-    turn: StoredOrder
 
 
 class FeatureView(QObject):
@@ -132,10 +116,10 @@ class FeatureView(QObject):
     def _on_answer(self, found: tuple[FeatureQuestion, LayerFeatures, FeatureMap]) -> None:
         question, features, made = found
         self._kept = (_key(question), features)
-        if question.image not in self._viewer.layers:
+        if question.seen.image not in self._viewer.layers:
             return
-        array = result_array(question.region, np.ascontiguousarray(question.turn.present(made.values)))
-        place = stepped_transform(question.image, question.region, *_presented(question, made))
+        array = result_array(question.seen.region, np.ascontiguousarray(question.seen.turn.present(made.values)))
+        place = stepped_transform(question.seen.image, question.seen.region, *_presented(question, made))
         largest = float(np.percentile(np.abs(made.values), _PERCENTILE)) or 1.0
         name = f"{question.layer}, output {question.out}"
         if question.stage == "kernel":
@@ -159,7 +143,7 @@ class FeatureView(QObject):
                 metadata={"lsnet": {"role": ROLE}},
                 **place,
             )
-            where = self._viewer.layers.index(question.image) + 1
+            where = self._viewer.layers.index(question.seen.image) + 1
             self._viewer.layers.move(self._viewer.layers.index(self._layer), where)
             self._viewer.layers.selection = selected
             self._viewer.layers.selection.active = active
@@ -188,90 +172,29 @@ def question_for(
     InputError, GeometryError
         One sentence each.
     """
-    network, card = known_network(source)
-    volume = describe_layer(image)
-    fault = channel_fault(volume, card)
-    if fault:
-        raise InputError("image-channels", fault, "", "Choose another image or model.")
-    three = len(volume.spatial_axes) == 3
-    if network.ndim == 3 and not three:
-        raise InputError("features-axes", "This network takes volumes, the image is a picture", "", "Choose a volume.")
-    region = region_of(image, viewer.dims, "slice" if network.ndim == 2 and three else "volume", None)
-    content = read_image(image, region, len(card.preprocessing.channels))
-    size, _ = space_of(volume, region)
-    if content.ndim == len(size):
-        content = content[None]
-    turn, spacing = turn_of(card, image, region)
-    centre = _on_show(viewer, image, region)
-    flipped = [n - 1 - c if flip else c for c, n, flip in zip(centre, size, turn.flips, strict=True)]
-    return FeatureQuestion(
-        source=source,
-        layer=layer,
-        out=channels[0],
-        inside=channels[1],
-        stage=stage,
-        image=image,
-        region=region,
-        content=np.ascontiguousarray(turn.store(content)),
-        spacing=spacing,
-        unit=volume.unit,
-        centre=tuple(flipped[turn.axes.index(axis)] for axis in range(len(size))),
-        turn=turn,
+    seen = seen_by(viewer, source, image)
+    centre = tuple(
+        min(max(place, 0.0), n - 1.0)
+        for place, n in zip(voxel_at(image, seen.region, viewer.dims.point), seen.size, strict=True)
     )
-
-
-def turn_of(card: Any, image: Any, region: Region) -> tuple[StoredOrder, tuple[float, ...]]:
-    """How a region of a layer is turned for a model, and the spacing of the axes that its network sees."""
-    from src_models.inference.orientation import turn_for, turned
-
-    volume = describe_layer(image)
-    size, spacing = space_of(volume, region)
-    turn, _ = turn_for(card.orientation, order_in_file(image, volume, region), len(size))
-    return turn, turned(turn, spacing)
+    return FeatureQuestion(source, layer, *channels, stage, seen, seen.turned(centre))
 
 
 def _presented(question: FeatureQuestion, made: FeatureMap) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Start and step of a map along the axes of the layer."""
     start, step = [], []
-    for axis, flip in zip(question.turn.axes, question.turn.flips, strict=True):
+    for axis, flip in zip(question.seen.turn.axes, question.seen.turn.flips, strict=True):
         first, jump = made.grid.start[axis], made.grid.step[axis]
         last = first + jump * (made.values.shape[axis] - 1)
-        start.append(question.content.shape[1 + axis] - 1 - last if flip else first)
+        start.append(question.seen.content.shape[1 + axis] - 1 - last if flip else first)
         step.append(jump)
     return tuple(start), tuple(step)
 
 
-def known_network(source: Source) -> tuple[Any, Any]:
-    """The network and its card.
-
-    Raises
-    ------
-    InputError
-        Where there are tensors alone.
-    """
-    if source.network is None or source.card is None:
-        raise InputError(
-            "kernels-no-network",
-            "These are tensors without their network",
-            "so they cannot be run on an image",
-            "Import the model under Manage models, and choose it here.",
-        )
-    return source.network, source.card
-
-
-def _on_show(viewer: ViewerModel, image: Any, region: Region) -> tuple[float, ...]:
-    point = np.asarray(image.world_to_data(viewer.dims.point), float)[-image.ndim :]
-    return tuple(
-        float(np.clip(place - part.start, 0, part.stop - part.start - 1))
-        for place, part in zip(point, region, strict=True)
-        if isinstance(part, slice)
-    )
-
-
 def _key(question: FeatureQuestion) -> Any:
-    parts = tuple((p.start, p.stop) if isinstance(p, slice) else p for p in question.region)
-    content = question.content
-    return (id(question.source), question.layer, id(question.image), parts, content.shape, hash(content.tobytes()))
+    parts = tuple((p.start, p.stop) if isinstance(p, slice) else p for p in question.seen.region)
+    content = question.seen.content
+    return (id(question.source), question.layer, id(question.seen.image), parts, content.shape, hash(content.tobytes()))
 
 
 def _answer(question: FeatureQuestion, kept: LayerFeatures | None) -> tuple[FeatureQuestion, LayerFeatures, FeatureMap]:
@@ -289,9 +212,9 @@ def _answer(question: FeatureQuestion, kept: LayerFeatures | None) -> tuple[Feat
             network,
             card,
             question.layer,
-            question.content,
-            question.spacing,
-            unit=question.unit,
+            question.seen.content,
+            question.seen.spacing,
+            unit=question.seen.unit,
             centre=question.centre,
             most_bytes=psutil.virtual_memory().available // _FREE_SHARE,
         )

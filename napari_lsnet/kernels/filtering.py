@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 COLUMNS = {"label": "Label", "pde_class": "Operator", "cluster": "Cluster"}
 """Columns of words that kernels can be chosen and coloured by, and what they are called."""
 
+STATE_COLUMNS = {"drift": "Drift", "order_change": "Order, before and now"}
+"""Such columns of a table that was joined with another state of the network."""
+DIMMED_BY = {"drift": "drift_relative"}
+"""Columns of numbers that dim the tiles while their words are shown: the smaller, the dimmer."""
+_DIMMEST = 0.9
+_FULL = 95
+
 
 @dataclass(frozen=True)
 class Word:
@@ -79,6 +86,23 @@ def shown_rows(table: KernelTable, rows: slice, chosen: Filter) -> NDArray[np.bo
         # dead kernels have no p and are not rarer than chance
         shown &= np.nan_to_num(table.numbers("p_any")[rows], nan=1.0) <= chosen.largest_p
     return shown
+
+
+def dimness(table: KernelTable, rows: slice, column: str) -> NDArray[np.float32] | None:
+    """How much the tiles of some rows are dimmed while a column is shown, 0 to 1; None where nothing is.
+
+    All above the 95th percentile are bright: single kernels that went far do not hide the others.
+    """
+    numbers = DIMMED_BY.get(column)
+    if numbers is None or numbers not in table.columns:
+        return None
+    values = table.numbers(numbers)[rows].astype(np.float32)
+    known = values[np.isfinite(values)]
+    largest = float(np.percentile(known, _FULL)) if known.size else 0.0
+    if largest <= 0:
+        return np.full(len(values), _DIMMEST, np.float32)
+    dim: NDArray[np.float32] = _DIMMEST * (1 - np.clip(np.nan_to_num(values, nan=0.0) / np.float32(largest), 0, 1))
+    return dim
 
 
 def words_of(report: KernelReport, found: LayerReport, column: str) -> tuple[Word, ...]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QScrollArea, QSpinBox, QVBoxLayout, QWidget
 
 from napari_lsnet.extent import ExtentChooser
 from napari_lsnet.image_input import ImageInput
 from napari_lsnet.jobs import Ending, JobState, Update
 from napari_lsnet.kernels.experiment import OPERATIONS, ExperimentRun, experiment_for
 from napari_lsnet.kernels.feature_view import STAGES, FeatureView, question_for
+from napari_lsnet.kernels.level_set_view import LevelSetView
+from napari_lsnet.kernels.why_view import WhyView
 from napari_lsnet.layer_combo import LayerCombo
 from napari_lsnet.roles import is_image, is_labels, role_of
 from napari_lsnet.run_controls import push_button, row_of
-from napari_lsnet.section import section_title, wrapped_line
+from napari_lsnet.section import Section, wrapped_line
 from src_models.errors import LsnetError
 
 if TYPE_CHECKING:
@@ -88,12 +91,32 @@ class OnImage(QWidget):
         self.knock_button = push_button("Knock out", "Label the image without these kernels")
         self.stop_button = push_button("Stop", "Stop the experiment; the model is unchanged")
         self.effect_line = wrapped_line()
+        self.why = WhyView(self._viewer, self._results, self.image)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(2, 4, 6, 2)
         rows.setSpacing(4)
         rows.addWidget(self.image)
         rows.addLayout(row_of((self.map_tick, 0), (self.stage, 1)))
-        rows.addWidget(section_title("Knock out"))
+        rows.addWidget(self.why)
+        self.knock_out_section = Section("Knock out", self._knock_out_part())
+        self.knock_out_section.header.setChecked(True)
+        rows.addWidget(self.knock_out_section)
+        self.level_set = LevelSetView(self._results, self.image)
+        self.level_set_section = Section("To the level set", self.level_set)
+        rows.addWidget(self.level_set_section)
+        self._opened = self.knock_out_section
+        self._reveal_timer = QTimer(self)
+        self._reveal_timer.setSingleShot(True)
+        self._reveal_timer.timeout.connect(lambda: reveal(self._opened))
+        for section in (self.knock_out_section, self.level_set_section):
+            section.header.toggled.connect(partial(self._reveal, section))
+        rows.addStretch(1)
+
+    def _knock_out_part(self) -> QWidget:
+        part = QWidget()
+        rows = QVBoxLayout(part)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(4)
         for combo in (self.what, self.operation):
             combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             combo.setMinimumContentsLength(8)
@@ -104,7 +127,7 @@ class OnImage(QWidget):
             row_of((QLabel("Random controls"), 0), (self.draws, 1), (self.knock_button, 2), (self.stop_button, 1))
         )
         rows.addWidget(self.effect_line)
-        rows.addStretch(1)
+        return part
 
     def _connect(self) -> None:
         self.image.changed.connect(self._on_image)
@@ -116,6 +139,9 @@ class OnImage(QWidget):
         self.features.told.connect(self.told)
         self.features.refused.connect(self._on_no_map)
         self.knock_button.clicked.connect(self.knock_out)
+        for part in (self.why, self.level_set):
+            part.told.connect(self.told)
+            part.refused.connect(self.refused)
         self.stop_button.clicked.connect(self.experiment_run.cancel)
         self.experiment_run.changed.connect(self._on_run)
         self.experiment_run.updated.connect(self._on_updated)
@@ -158,6 +184,12 @@ class OnImage(QWidget):
 
     # ---- what it causes
 
+    def follow_analysis(self) -> None:
+        """Another analysis: other labels, other kernels."""
+        self.why.follow()
+        self.level_set.follow_analysis()
+        self.follow()
+
     def follow(self) -> None:
         """Lists and buttons follow what is on show."""
         results = self._results
@@ -175,6 +207,7 @@ class OnImage(QWidget):
         place = self.what.findData(self._wanted)
         self.what.setCurrentIndex(max(place, 0))
         self.what.blockSignals(False)
+        self.level_set.follow()
         busy = self.experiment_run.is_busy
         self.knock_button.setEnabled(results.found is not None and not busy)
         self.stop_button.setEnabled(busy)
@@ -197,6 +230,12 @@ class OnImage(QWidget):
         table = analysis.report.table
         dead = table.numbers("dead").astype(bool)
         return (shown_rows(table, slice(0, len(table)), self._results.filter) & ~dead).nonzero()[0]
+
+    def _reveal(self, section: Section, is_open: bool) -> None:
+        """What was opened below the edge of the tab is moved into sight, once it has its place."""
+        if is_open:
+            self._opened = section
+            self._reveal_timer.start()
 
     def _on_what(self, _place: int) -> None:
         self._wanted = str(self.what.currentData())
@@ -254,6 +293,7 @@ class OnImage(QWidget):
     def _on_image(self) -> None:
         self.extent.follow(self.image.layer, self.image.volume)
         self.features.forget()
+        self.why.forget()
         if self.image.layer is None:
             self._no_map()
         else:
@@ -291,3 +331,12 @@ class OnImage(QWidget):
 
 def _is_input(layer: Any) -> bool:
     return is_image(layer) and not role_of(layer)
+
+
+def reveal(part: QWidget) -> None:
+    """Scroll to a part of a tab."""
+    around = part.parentWidget()
+    while around is not None and not isinstance(around, QScrollArea):
+        around = around.parentWidget()
+    if around is not None:
+        around.ensureWidgetVisible(part)

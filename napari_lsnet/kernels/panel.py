@@ -100,6 +100,7 @@ class KernelsPanel(QWidget):
         self.analysis_run.updated.connect(self._on_updated)
         self.analysis_run.ended.connect(self._on_ended)
         self.results.told.connect(self.controls.tell)
+        self.results.table_changed.connect(self._on_table)
         for part in (self.results, self.on_image):
             part.refused.connect(self._refuse)
         self.on_image.told.connect(self.controls.tell)
@@ -197,6 +198,11 @@ class KernelsPanel(QWidget):
     def _show(self, found: Analysis) -> None:
         self.on_image.features.forget()
         self.results.show_analysis(found)
+        self.on_image.follow_analysis()
+
+    def _on_table(self, found: Analysis) -> None:
+        """What is exported, and found by another panel, is what is on show."""
+        self.analysis_run.result = found
         self.on_image.follow()
 
     def _follow(self) -> None:

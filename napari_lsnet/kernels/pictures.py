@@ -12,7 +12,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_lsnet.kernels.colours import MARK, weight_colour
+from napari_lsnet.kernels.colours import INDEFINITE, MARK, SHARPENING, SMOOTHING, weight_colour
 
 _CELL = 34
 _PLANE_CELL = 30
@@ -21,7 +21,6 @@ _WIDE = 330
 _KNOWN_SIDE = 48
 _LINE = 14
 _GAP = 8
-_SMOOTH, _SHARP, _BOTH = "#56b4e9", "#e69f00", "#cc79a7"
 _DRIFT = MARK
 
 
@@ -239,8 +238,8 @@ def _short(value: float) -> str:
 
 def _kind(values: NDArray[Any]) -> tuple[str, str]:
     if (values >= 0).all():
-        return "smooths", _SMOOTH
-    return ("sharpens", _SHARP) if (values <= 0).all() else ("smooths and sharpens", _BOTH)
+        return "smooths", SMOOTHING
+    return ("sharpens", SHARPENING) if (values <= 0).all() else ("smooths and sharpens", INDEFINITE)
 
 
 def _arrow(painter: QPainter, start: QPointF, end: QPointF) -> None:

@@ -100,7 +100,7 @@ def look_at(viewer: ViewerModel, layers: Sequence[Any], canvas: tuple[float, flo
     canvas : tuple of float
         Height and width of the canvas in pixels.
     """
-    spans = [np.asarray(layer.extent.world)[:, -2:] for layer in layers if _has_extent(layer)]
+    spans = [_plane_of(layer) for layer in layers if _has_extent(layer)]
     if not spans:
         return
     low = np.min([span[0] for span in spans], axis=0)
@@ -109,6 +109,17 @@ def look_at(viewer: ViewerModel, layers: Sequence[Any], canvas: tuple[float, flo
     camera = camera_of(viewer)
     camera.center = (0.0, *((low + high) / 2).tolist())
     camera.zoom = float(_FILL * min(np.asarray(canvas) / np.maximum(high - low, 1e-9)))
+
+
+def _plane_of(layer: Any) -> Any:
+    """Lower and upper corner of a layer along the last two axes; pictures with the outer halves of their pixels."""
+    from napari.layers import Image, Labels
+
+    span = np.asarray(layer.extent.world, float)[:, -2:]
+    if isinstance(layer, Image | Labels):
+        half = np.abs(np.asarray(layer.extent.step, float)[-2:]) / 2
+        span = span + np.stack([-half, half])
+    return span
 
 
 def _has_extent(layer: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -21,8 +23,9 @@ from qtpy.QtWidgets import (
 
 from napari_lsnet.kernels.card import KernelCard
 from napari_lsnet.kernels.clicks import Clicks
+from napari_lsnet.kernels.compare_view import CompareView
 from napari_lsnet.kernels.facts import facts_of, number
-from napari_lsnet.kernels.filtering import COLUMNS, Filter, shown_rows, words_of
+from napari_lsnet.kernels.filtering import COLUMNS, STATE_COLUMNS, Filter, shown_rows, words_of
 from napari_lsnet.kernels.layer_list import LayerList
 from napari_lsnet.kernels.place import ROLE, look_at
 from napari_lsnet.kernels.run import Analysis
@@ -30,12 +33,12 @@ from napari_lsnet.kernels.share_list import ShareList
 from napari_lsnet.kernels.shown_layers import ShownLayers
 from napari_lsnet.roles import role_of
 from napari_lsnet.run_controls import push_button, row_of
-from napari_lsnet.section import section_title, wrapped_line
+from napari_lsnet.section import Section, section_title, wrapped_line
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from src_models.kernels.result import LayerReport
+    from src_models.kernels.result import KernelReport, LayerReport
 
 HOW, LAYERS, KERNEL = "How", "Layers", "Kernel"
 
@@ -58,12 +61,15 @@ class Results(QWidget):
         Another kernel is on show: its row, or None.
     filter_changed : Signal()
         Other kernels are shown.
+    table_changed : Signal(object)
+        The `Analysis` has other columns in its table.
     """
 
     told = Signal(str)
     refused = Signal(str)
     row_changed = Signal(object)
     filter_changed = Signal()
+    table_changed = Signal(object)
 
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -100,6 +106,7 @@ class Results(QWidget):
         self.image_button = push_button("Image", "Move the view back to your layers")
         self.components_line = wrapped_line()
         self.card = KernelCard()
+        self.compare = CompareView()
         self.tabs = QTabWidget()
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -113,11 +120,17 @@ class Results(QWidget):
         rows.addLayout(row_of((QLabel("View"), 0), *looks))
         self.arrows = QCheckBox("arrows")
         self.arrows.setToolTip("Where each kernel moves features, on its tile; one scale for the layer")
-        rows.addLayout(row_of((self.scale, 1), (self.arrows, 0)))
+        self.ellipses = QCheckBox("ellipses")
+        self.ellipses.setToolTip(
+            "How each kernel spreads features, on its tile: blue smooths, orange sharpens; many tiles and 3D: the axes"
+        )
+        rows.addLayout(row_of((self.scale, 1), (self.arrows, 0), (self.ellipses, 0)))
         rows.addLayout(row_of((section_title("Show"), 0), (self.column, 1), (self.all_button, 0)))
         rows.addWidget(self.shares)
         rows.addLayout(row_of((QLabel("Only with p up to"), 0), (self.largest_p, 0), (self.count_line, 1)))
         rows.addWidget(self.components_line)
+        self.compare_section = Section("Compare with another state", self.compare)
+        rows.addWidget(self.compare_section)
         rows.addStretch(1)
         self.add_tab(network, LAYERS)
         self.add_tab(self.card, KERNEL)
@@ -145,12 +158,15 @@ class Results(QWidget):
 
     def _connect(self) -> None:
         self.layers.chosen.connect(self.show_layer)
+        self.compare.joined.connect(self._on_joined)
+        self.compare.refused.connect(self.refused)
         self.column.currentIndexChanged.connect(self._on_column)
         self.all_button.clicked.connect(self._show_all)
         self.shares.changed.connect(self._on_filter)
         self.largest_p.valueChanged.connect(self._on_filter)
         self.scale.currentIndexChanged.connect(self._redraw)
-        self.arrows.toggled.connect(self.shown.show_arrows)
+        self.arrows.toggled.connect(self.shown.overlays.show_arrows)
+        self.ellipses.toggled.connect(self.shown.overlays.show_diffusion)
         self.montage_button.clicked.connect(lambda: self._fit("montage"))
         self.components_button.clicked.connect(lambda: self._fit("components", "known"))
         self.both_button.clicked.connect(lambda: self._fit("montage", "components", "known"))
@@ -180,11 +196,39 @@ class Results(QWidget):
     def show_analysis(self, analysis: Analysis) -> None:
         """Another report; its first layer is shown."""
         self.analysis = analysis
+        self.compare.follow(analysis.report)
+        self._offer_columns()
         self.allow(True)
         if self.tabs.tabText(self.tabs.currentIndex()) == HOW:
             self.open_tab(LAYERS)
         self.layers.show_report(analysis.report)
         self._fit("montage", "components", "known")
+
+    def _on_joined(self, report: KernelReport) -> None:
+        """The table has other columns; what is on show stays."""
+        if self.analysis is None:
+            return
+        self.analysis = replace(self.analysis, report=report)
+        self.shown.adopt(report)
+        self._offer_columns()
+        if "drift" in report.table.columns:
+            self.column.setCurrentIndex(self.column.findData("drift"))
+        self._tell_components()
+        row = self.row
+        self.card.show_facts(None if row is None else facts_of(report, row))
+        self.table_changed.emit(self.analysis)
+
+    def _offer_columns(self) -> None:
+        """Columns of words that this table has."""
+        columns = {} if self.analysis is None else self.analysis.report.table.columns
+        for key, title in STATE_COLUMNS.items():
+            place = self.column.findData(key)
+            if key in columns and place < 0:
+                self.column.addItem(title, key)
+            elif key not in columns and place >= 0:
+                if self.column.currentIndex() == place:
+                    self.column.setCurrentIndex(0)
+                self.column.removeItem(place)
 
     def show_layer(self, place: int) -> None:
         """Another layer of the report."""
@@ -216,13 +260,14 @@ class Results(QWidget):
     def _draw(self, place: int) -> None:
         assert self.analysis is not None
         high, wide = self._canvas()
+        same = self.found is self.analysis.report.layers[place]
         self.shown.show(
             self.analysis.report,
             place,
             whole_scale=bool(self.scale.currentData()),
             colour_by=str(self.column.currentData()),
             stacked=high > wide,
-            chosen=self.filter if self.found is self.analysis.report.layers[place] else Filter(),
+            chosen=self.filter if same else Filter(str(self.column.currentData())),
         )
 
     def _redraw(self) -> None:
@@ -281,6 +326,9 @@ class Results(QWidget):
                 f" {scores.k} clusters: silhouette {number(scores.tested)}, by chance {number(chance)} "
                 f"(p = {scores.p:.2g}): {verdict}."
             )
+        table = None if self.analysis is None else self.analysis.report.table.rows(found.rows.start, found.rows.stop)
+        if table is not None and "drift" in table.columns:
+            text += _drift_of(table)
         self.components_line.setText(" ".join([text, *self.shown.notes]))
 
     # ---- one kernel
@@ -327,3 +375,16 @@ class Results(QWidget):
                 self._place_timer.start()
         except RuntimeError:  # the dock is gone
             return
+
+
+def _drift_of(table: Any) -> str:
+    """The drift of a layer in a sentence."""
+    way, turn = (table.numbers(name) for name in ("drift_relative", "drift_turn"))
+    way, turn = way[np.isfinite(way)], turn[np.isfinite(turn)]
+    changed = int((table.words("order_change") == "other order").sum())
+    if not len(way) or not len(turn):
+        return f" Drift: it began at 0; {changed:,} of another order."
+    return (
+        f" Drift of this layer: median {number(float(np.median(way)))} of the length, "
+        f"1\N{MINUS SIGN}cos {number(float(np.median(turn)))}; {changed:,} of another order."
+    )

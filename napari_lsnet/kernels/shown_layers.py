@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_lsnet.kernels.arrows import arrow_look, arrows_of
 from napari_lsnet.kernels.colours import KNOWN, MARK, colours_of, cover_colours, weight_colours
-from napari_lsnet.kernels.filtering import Filter, shown_rows
+from napari_lsnet.kernels.filtering import Filter, dimness, shown_rows
 from napari_lsnet.kernels.montage_layer import Image
+from napari_lsnet.kernels.overlays import ON_TILES, Overlays
 from napari_lsnet.kernels.place import ROLE, Frame, frame_beside
 from napari_lsnet.kernels.tiles import Tiling
 from napari_lsnet.roles import role_of
@@ -46,9 +46,9 @@ class ShownLayers:
         self._points: NDArray[np.intp] = np.zeros(0, np.intp)
         self._row: int | None = None
         self._column = "label"
-        self._arrows = False
         self._span = 1.0
         self.notes: list[str] = []
+        self.overlays = Overlays(self)
 
     @property
     def report(self) -> KernelReport | None:
@@ -66,7 +66,7 @@ class ShownLayers:
         return self._row
 
     def layer(self, name: str) -> Any:
-        """A layer by its name (montage, components, known, veil, mark, arrows); None where it is not there."""
+        """A layer by its name, or None: montage, components, known, veil, mark, arrows, ellipses, axes."""
         layer = self._layers.get(name)
         return layer if layer is not None and layer in self._viewer.layers else None
 
@@ -110,7 +110,7 @@ class ShownLayers:
         self._column = colour_by
         self._show_montage(whole_scale)
         self._show_components()
-        self._draw_arrows()
+        self.overlays.draw()
         self.filter(chosen)
         # the status bar tells of the selected layer: at first that is the montage
         self._viewer.layers.selection.active = before if kept else self.layer("montage")
@@ -125,7 +125,15 @@ class ShownLayers:
         if points is not None:
             points.shown = shown[self._points]
             self._paint(points)
-        self._show_veil(~shown)
+        dim = dimness(report.table, found.rows, chosen.column)
+        self._show_veil(~shown if dim is None else np.where(shown, dim, np.float32(1)))
+
+    def adopt(self, report: KernelReport) -> None:
+        """The same report with other columns in its table."""
+        self._report = report
+        points, found = self.layer("components"), self._found
+        if points is not None and found is not None:
+            points.features = _features(report.table.rows(found.rows.start, found.rows.stop), self._points)
 
     def colour(self, column: str) -> None:
         """Colour the points by another column of words."""
@@ -143,9 +151,9 @@ class ShownLayers:
             return
         kinds = ["rectangle", "ellipse"][: len(shapes)]
         if layer is None:
-            self._add(
+            self.add(
                 "mark",
-                self._viewer.add_shapes,
+                "add_shapes",
                 shapes,
                 shape_type=kinds,
                 name="Kernel on show",
@@ -161,11 +169,6 @@ class ShownLayers:
             layer.add(
                 shapes, shape_type=kinds, edge_width=_EDGE * frame.side, edge_color=MARK, face_color="transparent"
             )
-
-    def show_arrows(self, on: bool) -> None:
-        """Arrows on the tiles, from now on or no longer."""
-        self._arrows = on
-        self._draw_arrows()
 
     def layers(self, *names: str) -> list[Any]:
         """Those of some layers that are there."""
@@ -248,22 +251,6 @@ class ShownLayers:
         layer.tiling, layer.title = tiling, found.layer.name
         layer.in_channels = found.layer.channels()[1]
 
-    def _draw_arrows(self) -> None:
-        found, report, montage, layer = self._found, self._report, self.layer("montage"), self.layer("arrows")
-        if layer is not None and (not self._arrows or montage is None):
-            layer.visible = False
-        if not self._arrows or montage is None or found is None or report is None:
-            return
-        arrows, _ = arrows_of(self._tiling, report.table, found.rows)
-        look = arrow_look(montage)
-        if layer is None:
-            self._add("arrows", self._viewer.add_vectors, arrows, **look)
-            return
-        layer.data = arrows
-        for name in ("scale", "translate", "units"):
-            setattr(layer, name, look[name])
-        layer.visible = True
-
     def _show_components(self) -> None:
         found, report, frame = self._found, self._report, self._frame
         assert found is not None
@@ -325,7 +312,7 @@ class ShownLayers:
         """New points in a layer that is there, or a layer; `first` is how it begins to look."""
         layer = self.layer(key)
         if layer is None:
-            self._add(key, self._viewer.add_points, places, features=features, size=size * self._span, **now, **first)
+            self.add(key, "add_points", places, features=features, size=size * self._span, **now, **first)
             return
         layer.selected_data = set()
         layer.data = places
@@ -352,25 +339,25 @@ class ShownLayers:
         chosen: NDArray[np.float32] = shades[words.codes[found.rows][self._points]]
         return chosen
 
-    def _show_veil(self, hidden: NDArray[np.bool_]) -> None:
+    def _show_veil(self, dim: NDArray[Any]) -> None:
         montage, layer = self.layer("montage"), self.layer("veil")
-        if montage is None or (layer is None and not hidden.any()):
+        if montage is None or (layer is None and not dim.any()):
             return
         place = {
             "scale": montage.scale[-2:],
             "translate": montage.translate[-2:],
             "units": tuple(montage.units)[-2:],
         }
-        cover = self._tiling.cover(hidden)
+        cover = self._tiling.cover(dim)
         if layer is not None:
-            layer.visible = bool(hidden.any())
+            layer.visible = bool(dim.any())
             layer.data = cover
             for name, value in place.items():
                 setattr(layer, name, value)
             return
-        self._add(
+        self.add(
             "veil",
-            self._viewer.add_image,
+            "add_image",
             cover,
             name="Hidden by the filter",
             rgb=False,
@@ -400,9 +387,15 @@ class ShownLayers:
             shapes.append(points.translate[-2:] + points.scale[-2:] * ring)
         return shapes if montage is not None else []
 
-    def _add(self, key: str, add: Any, data: Any, **options: Any) -> None:
+    def add(self, key: str, how: str, data: Any, **options: Any) -> None:
+        """A new layer of this room; `how` is the viewer's own method. What is selected stays."""
         active, selected = self._viewer.layers.selection.active, set(self._viewer.layers.selection)
-        self._layers[key] = add(data, metadata={"lsnet": {"role": ROLE}}, **options)
+        self._layers[key] = getattr(self._viewer, how)(data, metadata={"lsnet": {"role": ROLE}}, **options)
+        veil = self.layer("veil")
+        if key in ON_TILES and veil is not None:
+            # what lies on a tile is dimmed with it
+            layers = self._viewer.layers
+            layers.move(layers.index(self._layers[key]), layers.index(veil))
         self._viewer.layers.selection = selected
         self._viewer.layers.selection.active = active
 

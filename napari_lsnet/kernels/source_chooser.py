@@ -122,7 +122,7 @@ class SourceChooser(QWidget):
     def open(self, path: Path) -> None:
         """Put a file or folder into the list and choose it; it is read when it is analysed."""
         about = "Opened from a folder" if path.is_dir() else "Opened from a file"
-        made = SourceChoice(f"{path.name} (opened)", str(path), str(path), f"{about}; read when you press Analyse.")
+        made = SourceChoice(f"{path.name} (opened)", str(path), str(path), f"{about}; it is read when it is used.")
         self._opened = [choice for choice in self._opened if choice.source != made.source] + [made]
         self.refresh()
         self.choose(made)

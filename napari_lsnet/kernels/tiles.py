@@ -90,11 +90,11 @@ class Tiling:
         """The picture of kernels in an array (out, in / groups, *size); gaps are NaN."""
         return self._laid_out(np.asarray(kernels, np.float32), np.float32(np.nan))
 
-    def cover(self, hidden: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """1 over the tiles of the kernels that are hidden; two axes also for 3D kernels."""
+    def cover(self, dim: NDArray[Any]) -> NDArray[np.float32]:
+        """How much each tile is covered, 0 to 1 or a truth value a kernel; two axes also for 3D kernels."""
         flat = Tiling(self.out, self.inside, self.size[-2:])
-        wide = np.broadcast_to(hidden.reshape(self.out, self.inside, 1, 1), (self.out, self.inside, *flat.size))
-        return flat._laid_out(wide.astype(np.uint8), np.uint8(0))
+        wide = np.broadcast_to(dim.reshape(self.out, self.inside, 1, 1), (self.out, self.inside, *flat.size))
+        return flat._laid_out(wide.astype(np.float32), np.float32(0))
 
     def _laid_out(self, kernels: NDArray[Any], gap: Any) -> NDArray[Any]:
         lead = len(self.size) - 2

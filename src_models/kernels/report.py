@@ -22,11 +22,11 @@ SCHEMA = 1
 _ROWS = 20_000
 _WORDS = (
     *("layer", "kind", "size", "stride", "dilation", "label", "runner_up", "cos_label", "orientation"),
-    *("cluster", "pde_class"),
+    *("cluster", "pde_class", "order_change", "drift"),
 )
 _WHOLE: Mapping[str, type[np.generic]] = {
     **dict.fromkeys(("layer_index", "groups", "out", "in"), np.int32),
-    **dict.fromkeys(("order_p", "order_r"), np.int8),
+    **dict.fromkeys(("order_p", "order_r", "order_before"), np.int8),
 }
 _PARQUET_HINT = "Install it: pip install napari-lsnet[kernels]. The CSV file holds the same table."
 

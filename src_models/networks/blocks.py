@@ -123,6 +123,14 @@ def interpolate(x: Tensor, factor: Widths, kind: Literal["linear", "nearest"]) -
     return functional.interpolate(x, scale_factor=scale, mode=mode, align_corners=False)
 
 
+def halved(x: Tensor, times: int) -> Tensor:
+    """The mean over blocks of 2^times voxels a side."""
+    if times <= 0:
+        return x
+    pooled: Tensor = average_pool(x.ndim - 2, 2**times)(x)
+    return pooled
+
+
 def crop_to(x: Tensor, size: Sequence[int]) -> Tensor:
     """The first `size` voxels of each spatial axis of x of shape (B, C, *spatial)."""
     return x[(slice(None), slice(None), *(slice(0, n) for n in size))]

@@ -18,10 +18,19 @@ from torch import Tensor, nn
 from src_models.errors import InputError
 from src_models.levelset.parameters import LevelSetParameters
 from src_models.levelset.stencils import Gradient, central
-from src_models.networks.blocks import average_pool, interpolate
+from src_models.networks.blocks import halved, interpolate
 from src_models.networks.lsn_edge import KernelEdge, UNetEdge
 from src_models.networks.lsn_start import Ones, Range, Stem
-from src_models.networks.lsn_terms import WEIGHTS, KernelStart, StepWeights, Surroundings, Weight, drift, learned_step
+from src_models.networks.lsn_terms import (
+    WEIGHTS,
+    KernelStart,
+    Seen,
+    StepWeights,
+    Surroundings,
+    Weight,
+    drift,
+    learned_step,
+)
 from src_models.networks.network import NetOutput, Network, NetworkOptions, pad_far
 
 Start = Literal["ones", "seed", "threshold", "stem"]
@@ -128,7 +137,7 @@ class Level(nn.Module):
             for state, family in enumerate(weight.view(-1, count, *weight.shape[2:])):
                 yield (name if state == 0 else f"{name}_{state}"), family
 
-    def run(self, u: Tensor, g: Tensor) -> Iterator[Tensor]:
+    def run(self, u: Tensor, g: Tensor, seen: Seen | None = None) -> Iterator[Tensor]:
         """u after every step."""
         around = Surroundings(g, self.spacing)
         velocity = [central(around, axis) for axis in range(len(self.spacing))]
@@ -147,6 +156,7 @@ class Level(nn.Module):
                 cfl=chosen.cfl,
                 eps=chosen.eps,
                 root_epsilon=chosen.root_epsilon,
+                seen=seen,
             )
             yield u
 
@@ -328,21 +338,23 @@ class LevelSetNetwork(Network):
             logits = torch.cat((torch.zeros_like(logits[:, :1]), logits), 1)
         return logits
 
-    def evolve(self, x: Tensor) -> Iterator[Tensor]:
+    def evolve(self, x: Tensor, seen: Seen | None = None) -> Iterator[Tensor]:
         """The level sets, shape (B, states, *grid): the start, then after every step, at last on the grid of x.
 
         Parameters
         ----------
         x : Tensor of shape (B, C, *spatial)
             Sizes are multiples of the stride. Coarser levels give coarser grids.
+        seen : callable, optional
+            Is given what each term adds in every step.
         """
         x = x.to(next(self.parameters()).dtype)
         seeded = self.options.start == "seed"
         image = x[:, :-1] if seeded else x
         finest = len(self.levels) - 1
         u = x[:, -1:].expand(-1, self.states, *x.shape[2:]) if seeded else None
-        u = _halved(u, finest) if u is not None else self.start(_halved(image, finest))  # type: ignore[misc]
-        edge = None if self.edge is None else self.edge(_halved(image, self._edge_level))
+        u = halved(u, finest) if u is not None else self.start(halved(image, finest))  # type: ignore[misc]
+        edge = None if self.edge is None else self.edge(halved(image, self._edge_level))
         yield u
         for k, level in enumerate(self.levels):
             assert isinstance(level, Level)
@@ -351,10 +363,10 @@ class LevelSetNetwork(Network):
             if level.count:
                 if edge is None:
                     assert level.edge is not None
-                    g = level.edge(_halved(image, finest - k))
+                    g = level.edge(halved(image, finest - k))
                 else:
-                    g = _halved(edge, finest - k - self._edge_level)
-                for moved in level.run(u, g):
+                    g = halved(edge, finest - k - self._edge_level)
+                for moved in level.run(u, g, seen):
                     u = moved
                     yield u
             elif k:
@@ -390,14 +402,6 @@ class LevelSetNetwork(Network):
             wrong = "a softmax head takes the background and at least one class"
         if wrong:
             raise InputError("lsn-options", "This level set network cannot be built", wrong, "Change the option.")
-
-
-def _halved(image: Tensor, times: int) -> Tensor:
-    """The mean over blocks of 2^times voxels a side."""
-    if times <= 0:
-        return image
-    pooled: Tensor = average_pool(image.ndim - 2, 2**times)(image)
-    return pooled
 
 
 def _options_of(

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, cast
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -207,6 +208,43 @@ def stable_time_step(weights: StepWeights, spacing: Sequence[float], gradient: G
     return dt
 
 
+@dataclass(frozen=True, eq=False)
+class StepTerms:
+    """What each term adds to u in one step: dt times the weighted term.
+
+    Attributes
+    ----------
+    weights : StepWeights
+        Of the step.
+    balloon, curvature, convection : Tensor of shape (B, states, *spatial)
+        Their sum is u' - u, to round-off.
+    directions : Tensor of shape (B, states, kernels, *spatial)
+        P_i / (N + eps).
+    bending : Tensor
+        What kappa is multiplied by.
+    """
+
+    weights: StepWeights
+    balloon: Tensor
+    curvature: Tensor
+    convection: Tensor
+    directions: Tensor
+    bending: Tensor
+
+    def pairs(self) -> Tensor:
+        """The part of each pair (rho_i, sigma_i) in the curvature, shape of `directions`; they sum to it."""
+        sigma: Any = self.weights.sigma
+        weight = sigma.weight.flatten(0, 1).unsqueeze(1)
+        flat = self.directions.flatten(1, 2)
+        padded = functional.pad(flat, (1,) * (2 * (flat.ndim - 2)), mode="replicate")
+        convolve: Callable[..., Tensor] = functional.conv2d if flat.ndim == 4 else functional.conv3d
+        return self.bending.unsqueeze(2) * convolve(padded, weight, groups=len(weight)).view_as(self.directions)
+
+
+Seen: TypeAlias = Callable[[StepTerms], object]
+"""Is given what each term adds in a step."""
+
+
 def learned_step(
     u: Tensor,
     g: Tensor,
@@ -219,6 +257,7 @@ def learned_step(
     cfl: float = 0.9,
     eps: float = 1e-6,
     root_epsilon: float = 1e-6,
+    seen: Seen | None = None,
 ) -> Tensor:
     """One explicit step of all states.
 
@@ -240,6 +279,8 @@ def learned_step(
         None takes the stable one.
     cfl, eps, root_epsilon
         See `LevelSetParameters`.
+    seen : callable, optional
+        Is given what each term adds.
     """
 
     def shaped(value: Tensor) -> Tensor:
@@ -251,14 +292,20 @@ def learned_step(
     length = norm + eps
     if eps == 0 and root_epsilon == 0:
         length = torch.where(length > 0, length, torch.ones_like(length))
-    kappa = weights.sigma((responses / length.unsqueeze(2)).flatten(1, 2))
+    directions = responses / length.unsqueeze(2)
+    kappa = weights.sigma(directions.flatten(1, 2))
     n = Surroundings(u, spacing)
     if gradient == "none":
         balloon, curvature = g, kappa
     else:
         curvature = kappa * norm
         balloon = g * (norm if gradient == "central" else upwind_norm(n, (alpha >= 0).detach(), gradient, 1))
-    rate = alpha * balloon + beta * g * curvature + gamma * convection_term(n, velocity)
+    convection = convection_term(n, velocity)
+    rate = alpha * balloon + beta * g * curvature + gamma * convection
     dt = time_step if time_step is not None else shaped(stable_time_step(weights, spacing, gradient, cfl))
+    if seen is not None:
+        bending = dt * beta * g * (norm if gradient != "none" else 1.0)
+        parts = (dt * alpha * balloon, dt * beta * g * curvature, dt * gamma * convection)
+        seen(StepTerms(weights, *parts, directions, bending))
     moved: Tensor = u + dt * rate
     return moved

@@ -2,90 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_lsnet.jobs import JobState
-from napari_lsnet.kernels.clicks import Clicks
 from napari_lsnet.kernels.panel import KernelsPanel
 from napari_lsnet.kernels.place import ROLE
 from napari_lsnet.roles import role_of
-from src_models.kernels.parameters import KernelAnalysisParameters
-from tests.napari_lsnet.kernel_models import save_random_model
+from tests.napari_lsnet.kernel_models import QUICK, analyse, click, content_of, save_random_model, tile_place
 from tests.napari_lsnet.models import save_bright_model
 
-QUICK = KernelAnalysisParameters(n=8, null_draws=100, cluster_draws=2)
-TURN = np.array([[0.8, -0.6], [0.6, 0.8]])
-
 
 @pytest.fixture
-def models(tmp_path, monkeypatch) -> Path:
+def models(kernel_folder) -> Path:
     """A folder of models of the user's own: one in 2D, one in 3D."""
-    folder = tmp_path / "models"
-    monkeypatch.setenv("LSNET_MODELS", str(folder))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    save_random_model(folder, "random-2d", 2)
-    save_random_model(folder, "random-3d", 3)
-    return folder
+    return kernel_folder
 
 
 @pytest.fixture
-def panel(models, make_napari_viewer, qtbot):
+def panel(kernel_panel):
     """A viewer with a turned picture of 0.5 x 2 mm pixels, and the panel."""
-    viewer = make_napari_viewer()
-    image = np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32)
-    viewer.add_image(image, name="scan", scale=(0.5, 2), translate=(5, -3), rotate=TURN, units="mm")
-    panel = KernelsPanel(viewer)
-    viewer.window.add_dock_widget(panel, name="Analyse kernels")
-    panel.viewer = viewer
-    panel.models.refresh()
-    panel.form.set_value(QUICK)
-    yield panel
-    panel.cancel()
-    panel.on_image.experiment_run.cancel()
-    qtbot.waitUntil(lambda: not panel.analysis_run.is_busy, timeout=20_000)
-    qtbot.waitUntil(lambda: not panel.on_image.experiment_run.is_busy, timeout=20_000)
-    qtbot.waitUntil(lambda: not panel.on_image.features.is_busy, timeout=20_000)
-
-
-def analyse(panel, qtbot, title="random-2d"):
-    panel.models.choose(title)
-    panel.run()
-    qtbot.waitUntil(lambda: panel.analysis_run.state.ended, timeout=120_000)
-    return panel.analysis_run.result.report
-
-
-def click(panel, position, *, drag: bool = False) -> None:
-    """A press and a release on the canvas, with a move between them for a drag."""
-    viewer = panel.viewer
-    event = SimpleNamespace(type="mouse_press", position=tuple(position), button=1)
-    ours = [call for call in viewer.mouse_drag_callbacks if isinstance(getattr(call, "__self__", None), Clicks)]
-    running = [callback(viewer, event) for callback in ours]
-    for generator in running:
-        next(generator)
-    event.type = "mouse_move" if drag else "mouse_release"
-    for generator in running:
-        with pytest.raises(StopIteration):
-            next(generator)
-
-
-def tile_place(panel, row) -> np.ndarray:
-    """The middle of a tile in the world."""
-    montage = panel.results.shown.layer("montage")
-    found = panel.results.found
-    corner = np.array(montage.tiling.corner(row - found.first_row), float) + 1
-    lead = (1.0,) * (montage.ndim - 2)
-    return np.asarray(montage.data_to_world((*lead, *corner)))
-
-
-def content_of(layer) -> tuple:
-    place = (*layer.scale, *layer.translate, *np.ravel(layer.affine.affine_matrix), *np.ravel(layer.rotate))
-    return hashlib.sha256(np.asarray(layer.data).tobytes()).hexdigest(), place, dict(layer.metadata), layer.name
+    return kernel_panel
 
 
 def test_an_analysis_shows_layers_shares_montage_and_components(panel, qtbot):
@@ -484,3 +424,17 @@ def test_a_model_of_images_as_they_lie_in_files_is_shown_them_so(models, panel, 
     # behind a pool the voxels lie between two of the image, whichever way round it was
     np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), image.data_to_world((0.5, 0.5, 0.5)), atol=1e-9)
     assert layer.data.shape == (6, 7, 8)
+
+
+def test_the_view_takes_in_whole_pixels_of_a_small_montage():
+    """Three pixels wide, half a pixel at either side is a third."""
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_lsnet.compat import camera_of
+    from napari_lsnet.kernels.place import look_at
+
+    viewer = ViewerModel()
+    layer = viewer.add_layer(Image(np.zeros((3, 3)), scale=(2, 2)))
+    look_at(viewer, [layer], (600.0, 600.0))
+    assert camera_of(viewer).zoom * 6 == pytest.approx(0.86 * 600)
