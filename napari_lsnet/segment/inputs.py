@@ -65,7 +65,7 @@ class Inputs(QWidget):
         rows.insertWidget(4, self.mismatch)
         rows.insertWidget(5, self.click)
         self.image.changed.connect(self._on_image)
-        self.models.changed.connect(self._on_changed)
+        self.models.changed.connect(self._on_model)
         self.extent.changed.connect(self._on_changed)
         self.click.changed.connect(self._on_changed)
         self.click.refused.connect(self.refused)
@@ -136,6 +136,12 @@ class Inputs(QWidget):
 
     def _on_image(self) -> None:
         self.extent.follow(self.image.layer, self.image.volume)
+        self._on_model()
+
+    def _on_model(self) -> None:
+        choice = self.models.choice
+        if choice is not None and choice.card.click is not None and self.extent.mode == "series":
+            self.extent.set_mode("volume")  # a click belongs to one time point, the one on show
         self._on_changed()
 
     def _on_changed(self) -> None:

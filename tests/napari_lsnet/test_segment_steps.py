@@ -96,6 +96,23 @@ def test_on_one_slice_a_click_elsewhere_is_said(panel, qtbot):
     np.testing.assert_allclose(labels.data_to_world((0, 14, 18)), image.data_to_world((1, 14, 18)))
 
 
+def test_a_model_with_a_click_works_on_the_time_point_on_show(panel, qtbot):
+    image = panel.viewer.add_image(scene(), name="series", axis_labels=("t", "y", "x"), scale=(1, 1, 1))
+    panel.inputs.models.choose("unet-bright-2d")
+    panel.inputs.image.combo.choose(image)
+    assert panel.inputs.extent.mode == "series"
+    panel.inputs.models.choose("lsn-bright-2d")
+    assert panel.inputs.extent.mode == "volume"
+    panel.viewer.dims.set_current_step(0, 2)
+    panel.inputs.click.new_button.click()
+    panel.inputs.click.layer.add((2, 14, 18))
+    found = to_end(panel, qtbot, panel.run)
+    assert found.labels[14, 18]
+    panel.inputs.extent.set_mode("series")
+    assert "works on one time point at a time" in panel.controls.status.text()
+    assert not panel.controls.run_button.isEnabled()
+
+
 def test_every_step_is_shown_and_can_be_gone_back_to(panel, qtbot):
     panel.inputs.models.choose("lsn-range-2d")
     assert not panel.controls.watch_button.isHidden()
