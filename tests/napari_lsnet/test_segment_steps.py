@@ -97,7 +97,8 @@ def test_on_one_slice_a_click_elsewhere_is_said(panel, qtbot):
 
 
 def test_a_model_with_a_click_works_on_the_time_point_on_show(panel, qtbot):
-    image = panel.viewer.add_image(scene(), name="series", axis_labels=("t", "y", "x"), scale=(1, 1, 1))
+    image = panel.viewer.add_image(scene(), name="series", axis_labels=("t", "y", "x"))
+    panel.viewer.layers.remove("scan")
     panel.inputs.models.choose("unet-bright-2d")
     panel.inputs.image.combo.choose(image)
     assert panel.inputs.extent.mode == "series"
