@@ -31,7 +31,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.lsn_plans import FIT_PATIENTS, STUDIES, Study  # noqa: E402
-from benchmarks.shipped_models import SEED  # noqa: E402
+from benchmarks.shipped_models import INIT_FROM, SEED  # noqa: E402
 from src_models.levelset import LevelSetParameters, evolve  # noqa: E402
 from src_models.levelset.fitting import AcceptedSlice, fit  # noqa: E402
 from src_models.levelset.initial import Seeds, Sphere  # noqa: E402
@@ -58,7 +58,8 @@ TITLES = {
     "untrained-lsn-click": "LSN, click, before its training",
     "lsn-click": "LSN, click",
     "lsn-unet-click": "LSN, click, a small UNet as g",
-    "lsn": "LSN, no click",
+    "lsn-unet-click-20": "the same, trained twice as long",
+    "lsn": "LSN, no click, begun with the one with a click",
     "unet": "UNet, no click",
 }
 PAIRS = (
@@ -68,10 +69,12 @@ PAIRS = (
     ("lsn-unet-click", "lse"),
     ("lsn-unet-click", "lse-fitted"),
     ("lsn-unet-click", "lsn-click"),
+    ("lsn-unet-click-20", "lse-fitted"),
+    ("lsn-unet-click-20", "lsn-unet-click"),
     ("lsn", "lse"),
     ("lsn", "lse-fitted"),
     ("unet", "lsn"),
-    ("unet", "lsn-unet-click"),
+    ("unet", "lsn-unet-click-20"),
 )
 
 
@@ -147,7 +150,10 @@ def before_training(study: Study, plan: TrainingPlan, data: DataSet, fold: int) 
 def trained(plan: TrainingPlan, data: DataSet, fold: int, out: Path) -> tuple[CaseScore, ...]:
     """A training of one fold, or what is left of it."""
     told = time.monotonic()
-    work = crossval(plan, data, out, folds=(fold,), seed=SEED, settings=RunSettings(device="auto", workers=0))
+    first = INIT_FROM.get(out.name)
+    begun = None if first is None else out.parent / first / f"fold_{fold}" / "model.safetensors"
+    settings = RunSettings(device="auto", workers=0, init_from=begun)
+    work = crossval(plan, data, out, folds=(fold,), seed=SEED, settings=settings)
     while True:
         try:
             step = next(work)

@@ -89,11 +89,15 @@ def liver(folder: Path) -> tuple[TrainingPlan, DataSet]:
 
 
 LEVEL_SETS: dict[str, dict[str, Any]] = {
-    "lsn": {"start": "stem", "stem_layers": 5, "stem_width": 24, "steps": (10, 6, 0), "edge": "unet"},
+    "lsn": {"start": "stem", "stem_layers": 2, "stem_width": 12, "steps": (20, 10, 5, 0), "edge": "unet"},
     "lsn-click": {"start": "seed", "steps": (20, 10, 5, 0), "kernels": 8},
     "lsn-unet-click": {"start": "seed", "steps": (20, 10, 5, 0), "edge": "unet"},
+    "lsn-unet-click-20": {"start": "seed", "steps": (20, 10, 5, 0), "edge": "unet"},
 }
 """Level set networks for the liver: without any click, from a click with learned kernels e, or with a UNet as g."""
+INIT_FROM = {"lsn": "lsn-unet-click", "lsn-unet-click-20": "lsn-unet-click"}
+"""Networks that begin with the weights that another one learned from the same patients. Without them g of the one without
+a click falls to 0 everywhere, and what its start says is all that is left of it."""
 
 
 def level_set(folder: Path, variant: str = "lsn", epochs: int = 10) -> tuple[TrainingPlan, DataSet]:

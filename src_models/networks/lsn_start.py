@@ -13,7 +13,10 @@ from src_models.networks.blocks import he_normal
 from src_models.networks.lsn_edge import replicate_borders
 
 FIRST_SHARE = 0.1
-"""Of the usual first weights of a stem's last layer: u begins near 0, where no voxel is decided yet."""
+"""Of the usual first weights of a stem's last layer: u begins nearly even."""
+FIRST_BIAS = -0.5
+"""And outside, so that no front is there before the stem learns where one should be: fronts in random places make g fall
+to 0 everywhere."""
 
 
 class Ones(nn.Module):
@@ -78,6 +81,8 @@ class Stem(nn.Module):
         he_normal(self)
         with torch.no_grad():
             self.last.weight.mul_(FIRST_SHARE)
+            assert self.last.bias is not None
+            self.last.bias.fill_(FIRST_BIAS)
         replicate_borders(self)
 
     def forward(self, image: Tensor) -> Tensor:
