@@ -1,12 +1,13 @@
 """The models that ship: their plans, their folds, the table of unseen patients, and the model itself.
 
     python benchmarks/shipped_models.py liver --data FOLDER --out FOLDER [--folds 0,1,2,3,4] [--ship]
+    python benchmarks/shipped_models.py liver-lsn --data FOLDER --out FOLDER --begin FOLDER [--ship]
     python benchmarks/shipped_models.py hippocampus --data FOLDER --out FOLDER [--folds 0] [--ship]
 
 FOLDER of the data is ``msd_liver_slices`` or ``msd_hippocampus`` (README of ``sample_data`` says where they come from);
 ``liver-lsn`` and ``liver-lsn-click`` are level set networks on the former. Folds that are finished in the output folder
-are not trained again. Writes ``docs/model_liver.md`` and so on; with ``--ship`` also the model of the first fold, for
-the package.
+are not trained again; ``--begin`` is such a folder of another model, whose weights of the same fold are begun with.
+Writes ``docs/model_liver.md`` and so on; with ``--ship`` also the model of the first fold, for the package.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -28,10 +30,10 @@ sys.path.insert(0, str(ROOT))
 
 from src_models.preprocessing.click import Click  # noqa: E402
 from src_models.preprocessing.parameters import Channel, Preprocessing  # noqa: E402
-from src_models.progress import finish  # noqa: E402
+from src_models.progress import Progress, finish  # noqa: E402
 from src_models.training.case import DataSet  # noqa: E402
 from src_models.training.cases import open_data_set  # noqa: E402
-from src_models.training.crossval import as_markdown, crossval  # noqa: E402
+from src_models.training.crossval import CrossvalResult, as_markdown, crossval  # noqa: E402
 from src_models.training.defaults import default_plan, network_config  # noqa: E402
 from src_models.training.fingerprint import fingerprint_now  # noqa: E402
 from src_models.training.folds import make_folds  # noqa: E402
@@ -96,8 +98,8 @@ LEVEL_SETS: dict[str, dict[str, Any]] = {
 }
 """Level set networks for the liver: without any click, from a click with learned kernels e, or with a UNet as g."""
 INIT_FROM = {"lsn": "lsn-unet-click", "lsn-unet-click-20": "lsn-unet-click"}
-"""Networks that begin with the weights that another one learned from the same patients. Without them g of the one without
-a click falls to 0 everywhere, and what its start says is all that is left of it."""
+"""Networks that begin with the weights that another one learned from the same patients. Without them g of the one
+without a click falls to 0 everywhere, and what its start says is all that is left of it."""
 
 
 def level_set(folder: Path, variant: str = "lsn", epochs: int = 10) -> tuple[TrainingPlan, DataSet]:
@@ -161,19 +163,20 @@ MODELS: dict[str, dict[str, Any]] = {
     "liver-lsn": {
         "make": level_set,
         "name": "lsn-ct-2d",
-        "chosen": "Its plan was worked out on fold 0, so that the score of that fold is optimistic; grey values are "
-        "measured on all patients.",
+        "chosen": "It began with the weights of a level set network that was trained with a click on the same "
+        "patients, for as many steps. Its plan was worked out on fold 0, so that the score of that fold is optimistic; "
+        "grey values are measured on all patients.",
         "task": "Liver, tumours included, in axial CT slices, by a level set network without any click",
         "inference": {"keep_largest_in_volumes": [[1]]},
         "data": LITS,
         "licence": "CC-BY-SA 4.0",
     },
     "liver-lsn-click": {
-        "make": partial(level_set, variant="lsn-unet-click"),
+        "make": partial(level_set, variant="lsn-unet-click-20"),
         "name": "lsn-ct-click-2d",
-        "chosen": "Every slice had a click at the innermost place of its reference, as a person would set it. The plan "
-        "was worked out on fold 0, so that the score of that fold is optimistic; grey values are measured on all "
-        "patients.",
+        "chosen": "Every slice had a click at the innermost place of its reference, as a person would set it. The "
+        "training went on from one of as many steps. The plan was worked out on fold 0, so that the score of that fold "
+        "is optimistic; grey values are measured on all patients.",
         "task": "Liver, tumours included, in axial CT slices, by a level set network that begins at a click",
         "data": LITS,
         "licence": "CC-BY-SA 4.0",
@@ -194,21 +197,15 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(name: str, data: Path, out: Path, folds: Sequence[int] | None, ship: bool) -> None:
+def run(name: str, data: Path, out: Path, folds: Sequence[int] | None, begin: Path | None, ship: bool) -> None:
     """Train what is not trained yet, write the page and the model."""
     plan, cases = MODELS[name]["make"](data)
     settings = RunSettings(device="auto", precision="bf16", workers=0)
-    work = crossval(plan, cases, out, folds=folds, seed=SEED, settings=settings)
-    told = 0.0
-    while True:
-        try:
-            step = next(work)
-        except StopIteration as end:
-            result = end.value
-            break
-        if time.monotonic() - told > 20:
-            told = time.monotonic()
-            print(step.message, flush=True)
+    if begin is not None:
+        for fold in range(len(plan.folds)) if folds is None else folds:
+            own = replace(settings, init_from=begin / f"fold_{fold}" / "model.safetensors")
+            told(crossval(plan, cases, out, folds=(fold,), seed=SEED, settings=own))
+    result = told(crossval(plan, cases, out, folds=folds, seed=SEED, settings=settings))
     if ship and Click.of(plan.configuration().network) is None:
         # whether the largest part alone is kept is decided on patients that were left out; a click decides it by itself
         finish(select_postprocessing(plan, cases, {plan.configuration().name: result}, device="cpu"))
@@ -220,6 +217,20 @@ def run(name: str, data: Path, out: Path, folds: Sequence[int] | None, ship: boo
         SHIPPED.mkdir(exist_ok=True)
         store.save(model.network, card, SHIPPED / f"{card.name}@{card.version}.safetensors", overwrite=True)
         print(f"shipped {card.name}")
+
+
+def told(work: Generator[Progress, None, CrossvalResult]) -> CrossvalResult:
+    """What a cross-validation returns, with a line now and then."""
+    last = 0.0
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as end:
+            result: CrossvalResult = end.value
+            return result
+        if time.monotonic() - last > 20:
+            last = time.monotonic()
+            print(step.message, flush=True)
 
 
 def shipped_card(name: str, card: ModelCard, rows: Sequence[dict[str, Any]]) -> ModelCard:
@@ -271,7 +282,8 @@ if __name__ == "__main__":
     parser.add_argument("model", choices=tuple(MODELS))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--begin", type=Path)
     parser.add_argument("--folds", type=lambda text: [int(word) for word in text.split(",")])
     parser.add_argument("--ship", action="store_true")
     given = parser.parse_args()
-    run(given.model, given.data, given.out, given.folds, given.ship)
+    run(given.model, given.data, given.out, given.folds, given.begin, given.ship)

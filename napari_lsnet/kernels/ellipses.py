@@ -52,8 +52,11 @@ class Spread:
 
     def kinds(self) -> list[str]:
         """A colour per kernel: it smooths, it sharpens, or it does both."""
-        smooths, sharpens = (self.values >= 0).all(axis=1), (self.values <= 0).all(axis=1)
-        return [SMOOTHING if a else SHARPENING if b else INDEFINITE for a, b in zip(smooths, sharpens, strict=True)]
+        lowest, highest = self.values.min(axis=1), self.values.max(axis=1)
+        return [
+            SMOOTHING if low >= 0 else SHARPENING if high <= 0 else INDEFINITE
+            for low, high in zip(lowest.tolist(), highest.tolist(), strict=True)
+        ]
 
     def lines(self) -> tuple[NDArray[np.float64], list[str]]:
         """All axes as lines through the centres, (M, 2, 2) start and direction, and a colour for each by its sign."""
