@@ -15,8 +15,8 @@ from src_models.networks.lsn_edge import replicate_borders
 FIRST_SHARE = 0.1
 """Of the usual first weights of a stem's last layer: u begins nearly even."""
 FIRST_BIAS = -0.5
-"""And outside, so that no front is there before the stem learns where one should be: fronts in random places make g fall
-to 0 everywhere."""
+"""And outside, so that no front is there before the stem learns where one should be: fronts in random places make g
+fall to 0 everywhere."""
 
 
 class Ones(nn.Module):
