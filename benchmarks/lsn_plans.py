@@ -59,7 +59,6 @@ class Study:
 
 
 HIPPOCAMPUS: dict[str, dict[str, Any]] = {
-    "lsn": {"start": "stem", "stem_layers": 5, "stem_width": 16, "steps": (10, 6), "edge": "unet"},
     "lsn-click": {"start": "seed", "seed_radius": 3.0, "steps": (10, 10, 5), "kernels": 8},
     "lsn-unet-click": {"start": "seed", "seed_radius": 3.0, "steps": (10, 10, 5), "edge": "unet", "edge_depth": 2},
 }

@@ -66,6 +66,7 @@ PAIRS = (
     ("lsn-click", "untrained-lsn-click"),
     ("lsn-click", "lse"),
     ("lsn-click", "lse-fitted"),
+    ("lsn-unet-click", "untrained-lsn-click"),
     ("lsn-unet-click", "lse"),
     ("lsn-unet-click", "lse-fitted"),
     ("lsn-unet-click", "lsn-click"),
@@ -232,11 +233,11 @@ def pairs_table(found: Scores) -> Iterator[str]:
         yield f"| {label} | {shown(gain, names, '+')} | {int((gain > 0).sum())} | {len(names)} |"
 
 
-def networks_table(study: Study, folder: Path, epochs: int) -> Iterator[str]:
+def networks_table(study: Study, found: Scores, folder: Path, epochs: int) -> Iterator[str]:
     """What was trained."""
     yield "| network | numbers learned | options | training |"
     yield "| --- | --- | --- | --- |"
-    for variant in study.variants:
+    for variant in (name for name in study.variants if name in found):
         plan, _ = study.plan(folder, variant, epochs)
         chosen, optimiser = plan.configuration(), plan.optimiser
         count = count_parameters(from_config(chosen.network))
@@ -289,7 +290,7 @@ Balloon, curvature, convection, contrast and the width of the range were learned
 The level set networks run from coarse to fine; `steps` counts the steps of each level, coarsest first. Before its
 training the network with kernels is the equation of the paper (edge speed, finite differences) from the same click.
 
-{join(networks_table(study, folder, epochs))}
+{join(networks_table(study, found, folder, epochs))}
 {fit if learned else ""}"""
 
 
