@@ -35,6 +35,10 @@ from src_models.networks.network import NetOutput, Network, NetworkOptions, pad_
 
 Start = Literal["ones", "seed", "threshold", "stem"]
 
+STILL = (
+    "No step moves the level set: g has become 0, and the start alone decides. Begin with the weights of a network "
+    "that was trained with a click (--init-from)."
+)
 _MODES = {"slides": "none", "upwind": "osher_sethian"}
 
 
@@ -201,6 +205,7 @@ class LevelSetNetwork(Network):
         )
         coarse = tuple(h * 2**finest for h in self.spacing)
         width = options.start_width or max(coarse) * (4 if options.start == "threshold" else 1)
+        self._moved: Tensor | None = None
         self.start: nn.Module | None = None
         if options.start == "ones":
             self.start = Ones(self.states)
@@ -288,6 +293,10 @@ class LevelSetNetwork(Network):
                         found[f"{weight}_level{k}{at}" + (f"_{state}" if state else "")] = value
         return found
 
+    def remarks(self) -> tuple[str, ...]:
+        """Whether all steps of the last training batch left every voxel as it was."""
+        return () if self._moved is None or bool(self._moved) else (STILL,)
+
     @property
     def _edge_level(self) -> int:
         """How often the grid is halved where a UNet gives g: 0 unless the finest levels have no steps."""
@@ -296,6 +305,8 @@ class LevelSetNetwork(Network):
     def compute(self, x: Tensor) -> NetOutput:
         """See `Network`."""
         on_meta = x.device.type == "meta"
+        if self.training:
+            self._moved = None
         with nullcontext() if on_meta else torch.autocast(x.device.type, enabled=False):
             u = deque(self.evolve(x), maxlen=1)[0]
             self._check_finite(u, x)
@@ -366,8 +377,11 @@ class LevelSetNetwork(Network):
                     g = level.edge(halved(image, finest - k))
                 else:
                     g = halved(edge, finest - k - self._edge_level)
-                for moved in level.run(u, g, seen):
-                    u = moved
+                for after in level.run(u, g, seen):
+                    if self.training:
+                        moved = (after.detach() != u.detach()).any()
+                        self._moved = moved if self._moved is None else self._moved | moved
+                    u = after
                     yield u
             elif k:
                 yield u

@@ -115,6 +115,10 @@ class Network(nn.Module):
         """Numbers that the log of a training holds after each epoch; most networks have none."""
         return {}
 
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever trained it should know of it at the end; of most networks nothing."""
+        return ()
+
     def receptive_field(self) -> ReceptiveField:
         """Which input voxels one voxel of the result depends on; norms over the window left out."""
         return receptive_field(self)

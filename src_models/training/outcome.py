@@ -97,7 +97,7 @@ def finish_training(
         if scores:
             write_text(out / SCORES, score_table(scores))
     trainer.devices.wait()
-    return TrainingResult(out / WEIGHTS, card, tuple(scores), tuple(patients), dice, notes)
+    return TrainingResult(out / WEIGHTS, card, tuple(scores), tuple(patients), dice, notes + network.remarks())
 
 
 def make_card(

@@ -16,7 +16,7 @@ from src_models.levelset.equation import Speeds, explicit_step
 from src_models.levelset.parameters import LevelSetParameters, paper_preset
 from src_models.levelset.speed import edge_indicator
 from src_models.levelset.stencils import around, central
-from src_models.networks.lsn import LevelSetNetwork
+from src_models.networks.lsn import STILL, LevelSetNetwork
 from src_models.networks.zoo import build
 from tests.scenes import INSIDE, OUTSIDE, ball
 
@@ -331,3 +331,22 @@ def test_drift_is_the_distance_from_the_stencil_in_its_own_norm(spacing: tuple[f
     assert found[f"drift_level0_rho_{ndim}"] == pytest.approx(0.5 / (sum(norms) / ndim), rel=1e-5)
     assert found["drift_level0_rho_0"] < 1e-6
     assert found["curvature_level0"] == pytest.approx(0.2, rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [3, (1, 1)])
+def test_a_level_set_that_no_step_moves_is_told(steps):
+    network = build("lsn", 1, 2, 2, start="stem", steps=steps, edge="unet", edge_depth=1, edge_width=2).train()
+    x = torch.rand(1, 1, 16, 16)
+    assert network.remarks() == ()
+    network(x)
+    assert network.remarks() == ()
+    with torch.no_grad():
+        network.edge.unet.head.bias.fill_(-1000.0)
+    network(x)
+    assert network.remarks() == (STILL,)
+    network.eval()(x)
+    assert network.remarks() == (STILL,)
+    with torch.no_grad():
+        network.edge.unet.head.bias.fill_(0.0)
+    network.train()(x)
+    assert network.remarks() == ()

@@ -349,6 +349,17 @@ def test_every_network_takes_two_steps(tmp_path, net):
     assert np.isfinite(losses).all()
 
 
+def test_what_a_network_remarks_of_itself_is_a_note(tmp_path):
+    data = discs(2, (20, 20))
+    options = TINY["lsn"] | {"balloon": 0.0, "curvature": 0.0, "convection": 0.0, "learned": ()}
+    plan = tiny_plan(data, "lsn", options=options, epochs=1, deep_supervision=False, augmentation=None)
+    still = finish(train(plan, data, tmp_path / "still", fold="all", settings=CPU))
+    assert any(note.startswith("No step moves the level set") for note in still.notes)
+    plan = tiny_plan(data, "lsn", options=TINY["lsn"], epochs=1, deep_supervision=False, augmentation=None)
+    moving = finish(train(plan, data, tmp_path / "moving", fold="all", settings=CPU))
+    assert not any(note.startswith("No step moves the level set") for note in moving.notes)
+
+
 def test_a_refused_resume_leaves_everything_as_it_was(tmp_path):
     data = discs(2)
     plan = tiny_plan(data, epochs=1, iterations=1)
