@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from src_models.errors import InputError
+from src_models.files.gate import shown_name
 from src_models.networks.network import Network
 from src_models.progress import Progress
 from src_models.training.augmentation import Augmenter
@@ -168,7 +169,7 @@ def train(
     given = {case.id: case for case in (cases.cases if isinstance(cases, DataSet) else cases)}
     sides = fold_of(plan, fold, given)
     stage = _first_stage(plan, chosen, settings, (*sides[0], *sides[1]))
-    network = _network(chosen, seed, settings)
+    network, begun = _network(chosen, seed, settings)
     aux_unused = not plan.deep_supervision and bool(getattr(network.options, "deep_supervision", False))
     precision = "fp32" if network.full_precision else settings.precision
     devices = open_devices(settings.device, precision, unused_parts=aux_unused)
@@ -181,6 +182,8 @@ def train(
         trainer = Trainer(plan, chosen, devices, network, seed, identity, first_stage=named)
         if settings.resume and (note := trainer.go_on(out)):
             yield Progress(phase="train", message=note, notes=(note,))
+        elif begun:
+            yield Progress(phase="train", message=begun, notes=(begun,))
         training, left_out = ([given[name] for name in side] for side in sides)
         prepared = yield from prepare(plan, chosen, training, left_out, settings.cache, stage)
         if devices.rank == 0:
@@ -220,14 +223,18 @@ def _identity(
     return identity if stage is None else identity | {"first_stage": [one.sha256 for one in stage.folds]}
 
 
-def _network(configuration: Configuration, seed: int, settings: RunSettings) -> Network:
-    """Fresh, or begun with a model."""
+def _network(configuration: Configuration, seed: int, settings: RunSettings) -> tuple[Network, str]:
+    """Fresh, or begun with a model; and what is to be said of that."""
     network = fresh_network(configuration, seed)
-    if settings.init_from is not None:
-        from src_models.training.starting import start_from
+    if settings.init_from is None:
+        return network, ""
+    from src_models.training.starting import start_from
 
-        start_from(network, settings.init_from)
-    return network
+    anew = start_from(network, settings.init_from)
+    count = len(network.state_dict())
+    named = ", ".join(anew[:3]) + (", ..." if len(anew) > 3 else "")
+    taken = f"It begins with {count - len(anew)} of {count} tensors of weights of {shown_name(settings.init_from)}"
+    return network, f"{taken}; these begin anew: {named}" if anew else taken
 
 
 def _to_the_end(

@@ -188,10 +188,14 @@ def test_beginning_with_a_model(tmp_path):
     first = finish(train(tiny_plan(data), data, tmp_path / "a", fold="all", settings=CPU))
     plan = tiny_plan(other, optimiser=Optimiser(rate=1e-12, momentum=0, weight_decay=0), epochs=1, iterations=1)
     begun = RunSettings(device="cpu", workers=0, init_from=first.weights)
-    second = finish(train(plan, other, tmp_path / "b", fold="all", settings=begun))
+    told, second = states(train(plan, other, tmp_path / "b", fold="all", settings=begun))
     old, new = (store.load(r.weights).network.state_dict() for r in (first, second))
     same = [name for name in new if new[name].shape == old[name].shape]
     assert len(same) < len(new)
+    (note,) = (note for progress in told for note in progress.notes)
+    assert note.startswith(
+        f"It begins with {len(same)} of {len(new)} tensors of weights of model.safetensors; these begin"
+    )
     for name in same:
         torch.testing.assert_close(new[name], old[name], rtol=0, atol=1e-6)
 
