@@ -71,6 +71,12 @@ def test_the_innermost_voxel_is_taken_and_drawn_ones_are_deep():
     assert click.point(np.zeros((4, 4), bool)) is None
 
 
+def test_a_structure_that_the_image_cuts_is_not_clicked_at_the_border():
+    inside = np.zeros((20, 30), bool)
+    inside[:, :10] = True
+    assert Click(2.0, (1.0, 1.0)).point(inside)[1] in (4, 5)
+
+
 def test_depth_is_measured_in_mm():
     """A slab thin in mm along the first axis, thick in voxels."""
     inside = np.zeros((30, 30), bool)
@@ -167,7 +173,11 @@ def test_the_command_takes_the_click_and_replays_it(trained, tmp_path, capsys):
     assert "--point" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "out"), "--point", "14,16:3"]) == 2
     capsys.readouterr()
-    for text, says in (("14", "2 coordinates in mm"), ("nan,16", "2 coordinates in mm"), ("14,99", "outside the image")):
+    for text, says in (
+        ("14", "2 coordinates in mm"),
+        ("nan,16", "2 coordinates in mm"),
+        ("14,99", "outside the image"),
+    ):
         assert main([*words, str(tmp_path / "out"), "--point", text]) == 2
         told = capsys.readouterr().err
         assert f"--point {text} " in told and says in told
