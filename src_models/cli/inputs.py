@@ -289,24 +289,34 @@ def read_clicks(texts: Sequence[str], volume: Volume) -> tuple[tuple[float, ...]
                 "the model decides the radius",
                 "Leave out what follows the colon.",
             )
-    return tuple(_sphere(f"{text}:1", frame).centre for text in texts)
+    return tuple(_place(text, text, frame, "80,120", "") for text in texts)
 
 
 def _sphere(text: str, frame: Frame) -> Sphere:
-    grid, order = frame.volume.grid, frame.volume.stored_order
-    example = "40,80,120:10" if grid.ndim == 3 else "80,120:10"
-    match = re.fullmatch(r"([^:]+):([^:]+)", text)
+    where, _, size = text.partition(":")
     try:
-        point = [float(part) for part in match.group(1).split(",")] if match else []
-        radius = float(match.group(2)) if match else 0.0
+        radius = float(size)
+    except ValueError:
+        radius = 0.0
+    if not (np.isfinite(radius) and radius > 0):
+        where = ""
+    centre = _place(where, text, frame, "80,120:10", " and a radius above 0 in mm")
+    return Sphere(centre=centre, radius=radius)
+
+
+def _place(where: str, text: str, frame: Frame, example: str, more: str) -> tuple[float, ...]:
+    """The place in mm, axes as in the presented region, that `where` of the option `text` says."""
+    grid, order = frame.volume.grid, frame.volume.stored_order
+    try:
+        point = [float(part) for part in where.split(",")]
     except ValueError:
         point = []
-    if len(point) != grid.ndim or not np.isfinite([*point, radius]).all() or radius <= 0:
+    if len(point) != grid.ndim or not np.isfinite(point).all():
         raise InputError(
             "point",
             f"--point {text} cannot be read",
-            f"it needs {grid.ndim} coordinates and a radius above 0 in mm",
-            f"Write it like this: --point {example}",
+            f"it needs {grid.ndim} coordinates{more or ' in mm'}",
+            f"Write it like this: --point {'40,' * (grid.ndim - 2)}{example}",
         )
     stored_shape = [grid.shape[order.axes.index(axis)] for axis in range(grid.ndim)]
     stored_spacing = [grid.spacing[order.axes.index(axis)] for axis in range(grid.ndim)]
@@ -326,7 +336,7 @@ def _sphere(text: str, frame: Frame) -> Sphere:
                 "point-outside-crop", f"--point {text} lies outside the region of --crop", "", "Enlarge --crop."
             )
         centre.append(round(x - low * h, _DECIMALS))
-    return Sphere(centre=tuple(centre), radius=radius)
+    return tuple(centre)
 
 
 def present_point(point: Sequence[float], grid: Grid, order: StoredOrder) -> tuple[float, ...]:

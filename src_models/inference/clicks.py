@@ -54,6 +54,20 @@ def check_points(points: Any, card: ModelCard, shape: Sequence[int], spacing: Se
     return found
 
 
+def unclicked(points: Points, card: ModelCard, shape: Sequence[int], spacing: Sequence[float]) -> list[str]:
+    """What has to be said of the slices that a 2D network looks at without a click."""
+    click = card.click
+    if click is None or not points or len(shape) == len(click.spacing):
+        return []
+    clicked = len({click.slice_of(point[0] / spacing[0], shape[0]) for point in points})
+    if clicked == shape[0]:
+        return []
+    return [
+        f"The model works slice by slice and begins at a click: {clicked} of {shape[0]} slices "
+        f"{'holds' if clicked == 1 else 'hold'} one, the others are left as background."
+    ]
+
+
 def with_channel(array: NDArray[np.float32], way: Way, points: Points, card: ModelCard) -> NDArray[np.float32]:
     """A prepared image (C, *way.resampled) with the channel of the clicks, where the model takes one."""
     click = card.click

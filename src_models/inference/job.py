@@ -94,6 +94,7 @@ class Job:
         )
         self.own_spacing = spacing
         self.points = clicks.check_points(points, self.card, image.shape[-self.spatial :], spacing)
+        self.notes += clicks.unclicked(self.points, self.card, image.shape[-self.spatial :], spacing)
         if self.spatial == 2 and self.card.ndim == 3:
             # one plane as thick as the network expects: it becomes a window by padding
             through = 1.0 if self.card.preprocessing.spacing is None else self.card.preprocessing.spacing[0]

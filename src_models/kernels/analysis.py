@@ -132,6 +132,9 @@ class Job:
         self.began = time.perf_counter()
         layers = self.collected.layers
         self.notes += [*self.source.notes, *self.collected.notes]
+        given = self.chosen.spacing
+        if given is not None and all(len(given) != layer.ndim for layer in self.collected.layers):
+            self.notes.append(f"The spacing has {len(given)} numbers and no layer as many axes: it was not used.")
         self.known: dict[tuple[int, ...], Dictionary] = {}
         for layer in layers:
             if layer.size not in self.known:

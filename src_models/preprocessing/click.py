@@ -7,6 +7,7 @@ is done to the image, so that an image's file has no such channel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,5 +143,11 @@ class Click:
         """
         if len(shape) == len(self.spacing):
             return self.channel(shape, points)
-        slices = [[point[1:] for point in points if round(point[0]) == z] for z in range(shape[0])]
+        own = [self.slice_of(point[0], shape[0]) for point in points]
+        slices = [[point[1:] for point, at in zip(points, own, strict=True) if at == z] for z in range(shape[0])]
         return np.stack([self.channel(shape[1:], there) for there in slices])
+
+    @staticmethod
+    def slice_of(z: float, count: int) -> int:
+        """The slice that a place lies in; the outer faces of the image belong to its first and last slice."""
+        return min(max(math.floor(z + 0.5), 0), count - 1)

@@ -59,6 +59,12 @@ def test_every_row_is_what_the_single_functions_give(report: KernelReport) -> No
         assert told["norm"] == pytest.approx(np.linalg.norm(kernel), rel=1e-6)
 
 
+def test_a_spacing_that_fits_no_layer_is_told() -> None:
+    words = "The spacing has 3 numbers"
+    assert any(words in note for note in _report(spacing=(1.0, 1.0, 2.0)).notes)
+    assert not any("The spacing has" in note for note in _report(spacing=(1.0, 2.0)).notes)
+
+
 def test_a_dead_kernel_is_counted_and_takes_part_in_nothing(report: KernelReport) -> None:
     row = report.row_of(1, 2, 1)
     told = report.table.row(row)

@@ -182,3 +182,16 @@ def test_single_precision_gives_the_same_moments() -> None:
     for kernel in kernels:
         gap = np.abs(moments(kernel.astype(np.float32)) - moments(kernel)).max()
         assert gap <= 1e-6 * np.abs(kernel).sum()
+
+
+@pytest.mark.parametrize("size", [(3, 3), (5, 5), (3, 3, 3)])
+def test_a_kernel_of_positive_weights_moves_and_spreads_as_the_walk_it_is(size: tuple[int, ...]) -> None:
+    """One step takes a feature to -o with probability K[o] / sum K: mean -b / m_0, covariance 2 D_eff, all entries."""
+    kernel = 0.7 * np.random.default_rng(2).uniform(0, 1, size)
+    offsets = np.stack(np.meshgrid(*(np.arange(k) - k // 2 for k in size), indexing="ij"), -1).reshape(-1, len(size))
+    chance = kernel.ravel() / kernel.sum()
+    found = operators(kernel.reshape(1, -1), size)
+    spread = effective_diffusion(found.reaction, found.advection, found.diffusion)[0]
+    assert np.allclose(-found.advection[0] / found.reaction[0], -offsets.T @ chance, atol=1e-14)
+    assert np.allclose(2 * spread, np.cov(offsets.T, aweights=chance, ddof=0), atol=1e-14)
+    assert np.abs(spread[0, 1]) > 1e-3

@@ -17,6 +17,8 @@ from src_models.levelset.parameters import LevelSetParameters, paper_preset
 from src_models.levelset.speed import edge_indicator
 from src_models.levelset.stencils import around, central
 from src_models.networks.lsn import STILL, LevelSetNetwork
+from src_models.networks.lsn_start import Range
+from src_models.networks.lsn_terms import StepWeights, stable_time_step
 from src_models.networks.zoo import build
 from tests.scenes import INSIDE, OUTSIDE, ball
 
@@ -350,3 +352,42 @@ def test_a_level_set_that_no_step_moves_is_told(steps):
         network.edge.unet.head.bias.fill_(0.0)
     network.train()(x)
     assert network.remarks() == ()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (3.0, 1.0, 0.7)])
+def test_the_stable_time_step_is_the_bound_of_each_term_and_their_rates_add_up(spacing: tuple[float, ...]) -> None:
+    squares = sum(1 / h**2 for h in spacing)
+    balloon, curvature, convection = 0.8, 0.3, 1.5
+
+    def rate(gradient: Any, **weights: float) -> float:
+        given: dict[Any, float] = {"balloon": 0.0, "curvature": 0.0, "convection": 0.0} | weights
+        step = StepWeights(1, spacing, len(spacing), given, (), "differences", 0.0)
+        return 0.9 / float(stable_time_step(step, spacing, gradient, 0.9))
+
+    assert rate("godunov", balloon=-balloon) == pytest.approx(balloon * squares**0.5)
+    assert rate("osher_sethian", balloon=balloon) == pytest.approx(balloon * (2 * squares) ** 0.5)
+    assert rate("central", curvature=curvature) == pytest.approx(2 * curvature * squares)
+    # |D0_d g| <= 1 / (2 h_d), since g lies between 0 and 1
+    assert rate("central", convection=convection) == pytest.approx(convection * squares / 2)
+    every = {"balloon": balloon, "curvature": curvature, "convection": convection}
+    assert rate("central", **every) == pytest.approx(sum(rate("central", **{k: v}) for k, v in every.items()))
+
+
+def test_a_grey_value_range_is_a_start_that_is_0_at_its_ends_and_bounded() -> None:
+    image = torch.tensor([-1e6, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 1e6], dtype=torch.float64).reshape(1, 1, 2, 4)
+    u = Range(1, 10.0, 14.0, 3.0).double()(image).detach().flatten()
+    expected = torch.tensor([-3.0, -1.5, 0.0, 1.5, 3.0, 1.5, 0.0, -3.0], dtype=torch.float64)
+    assert torch.allclose(u, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("edge", ["kernels", "unet"])
+def test_no_learned_part_sees_where_a_constant_image_ends(edge: str) -> None:
+    """Whatever its weights: a border that a stem or a UNet can see is a position prior."""
+    torch.manual_seed(0)
+    network = build("lsn", 1, 1, 2, head="sigmoid", start="stem", steps=2, edge=edge, edge_depth=1).double().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        logits = network(torch.full((1, 1, 24, 22), 0.7, dtype=torch.float64))
+    assert float(logits.std()) <= 1e-12 * float(logits.abs().max())
+    assert float(logits.abs().max()) > 0

@@ -53,6 +53,13 @@ def test_a_volume_is_clicked_slice_by_slice_for_a_2d_network():
     assert (channel[[0, 1, 3]] < 0).all()
 
 
+@pytest.mark.parametrize(("z", "slice_there"), [(-0.5, 0), (0.49, 0), (0.5, 1), (1.5, 2), (2.5, 3), (3.0, 3), (3.5, 3)])
+def test_every_place_in_the_image_is_a_click_in_one_slice(z, slice_there):
+    """Also between two slices, and on the outer faces, which a command line lets through."""
+    channel = Click(2.0, (1.0, 1.0)).placed((4, 9, 9), [(z, 4, 5)])
+    assert [k for k in range(4) if (channel[k] > 0).any()] == [slice_there]
+
+
 def test_the_innermost_voxel_is_taken_and_drawn_ones_are_deep():
     inside = np.zeros((20, 30), bool)
     inside[5:16, 4:21] = True
@@ -62,6 +69,12 @@ def test_the_innermost_voxel_is_taken_and_drawn_ones_are_deep():
     assert len(drawn) > 20
     assert all(7 <= y <= 13 and 6 <= x <= 18 for y, x in drawn)
     assert click.point(np.zeros((4, 4), bool)) is None
+
+
+def test_a_structure_that_the_image_cuts_is_not_clicked_at_the_border():
+    inside = np.zeros((20, 30), bool)
+    inside[:, :10] = True
+    assert Click(2.0, (1.0, 1.0)).point(inside)[1] in (4, 5)
 
 
 def test_depth_is_measured_in_mm():
@@ -148,6 +161,9 @@ def test_a_volume_is_found_in_the_clicked_slice_alone(trained):
     found = finish(predict(model, image, (5.0, 1.0, 1.0), points=[(5.0, y, x)]))
     assert found.labels[1].any()
     assert not found.labels[[0, 2]].any()
+    assert any("1 of 3 slices holds one" in note for note in found.notes)
+    everywhere = finish(predict(model, image, (5.0, 1.0, 1.0), points=[(z, y, x) for z in (0.0, 5.0, 12.5)]))
+    assert not any("slice by slice" in note for note in everywhere.notes)
 
 
 def test_the_command_takes_the_click_and_replays_it(trained, tmp_path, capsys):
@@ -157,6 +173,17 @@ def test_the_command_takes_the_click_and_replays_it(trained, tmp_path, capsys):
     assert "--point" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "out"), "--point", "14,16:3"]) == 2
     capsys.readouterr()
+    for text, says in (
+        ("14", "2 coordinates in mm"),
+        ("nan,16", "2 coordinates in mm"),
+        ("14,99", "outside the image"),
+    ):
+        assert main([*words, str(tmp_path / "out"), "--point", text]) == 2
+        told = capsys.readouterr().err
+        assert f"--point {text} " in told
+        assert says in told
+        # what it proposes is a click, without the radius that a click cannot have
+        assert ":" not in told.split("--point", 1)[1].replace("image:", "").replace("read:", "").replace("this:", "")
     assert main([*words, str(tmp_path / "out"), "--point", "14,16"]) == 0
     record = next((tmp_path / "out").glob("*.json"))
     assert json.loads(record.read_text())["inputs"]["points"] == [[14.0, 16.0]]
