@@ -58,8 +58,8 @@ TITLES = {
     "untrained-lsn-click": "LSN, click, before its training",
     "lsn-click": "LSN, click",
     "lsn-unet-click": "LSN, click, a small UNet as g",
-    "lsn-unet-click-20": "the same, trained twice as long",
-    "lsn": "LSN, no click, begun with the one with a click",
+    "lsn-unet-click-20": "LSN, click, UNet as g, trained twice as long",
+    "lsn": "LSN, no click, begun with that with a click",
     "unet": "UNet, no click",
 }
 PAIRS = (

@@ -113,6 +113,13 @@ def _new(old: Floats, size: tuple[int, ...], operation: Operation, random: np.ra
     if operation.kind == "moments":
         kept = [int(part) for part in operation.detail.split(",")]
         degree = np.array([sum(a) for a in np.ndindex(*size)])
+        if max(kept) > degree.max():
+            raise InputError(
+                "kernels-moments",
+                f"Kernels of {' x '.join(map(str, size))} have no moments of degree {max(kept)}",
+                f"their degrees are 0 to {degree.max()}",
+                "Leave it out.",
+            )
         return from_moments_of(moments_of(old, size) * np.isin(degree, kept), size)
     if operation.kind == "template":
         templates = bank(dictionary(_preset(operation.detail or "extended"), size)).rows

@@ -88,6 +88,13 @@ def test_operations_that_do_not_exist_are_told(text: str) -> None:
         Operation.parse(text)
 
 
+def test_degrees_that_a_kernel_does_not_have_are_refused() -> None:
+    flat = RANDOM.standard_normal((2, 9))
+    assert applied(flat, (3, 3), Operation.parse("moments:4"), RANDOM).any()
+    with pytest.raises(InputError, match="no moments of degree 5 .*0 to 4"):
+        applied(flat, (3, 3), Operation.parse("moments:1,5"), RANDOM)
+
+
 def _state(network: nn.Module) -> list[bytes]:
     return [value.detach().numpy().tobytes() for value in network.state_dict().values()]
 
