@@ -71,11 +71,14 @@ def points_in_region(
     indices = _indices_in_source(points_layer, source_layer, coordinates, taken)
     here = _on_pinned(indices, taken)
     if not here.any():
+        alone = len(indices) == 1
         raise InputError(
             "seeds-elsewhere",
-            f"None of the {len(indices)} {what} lies on the slice on show",
+            f"The {what.removesuffix('s')} does not lie on the slice on show"
+            if alone
+            else f"None of the {len(indices)} {what} lies on the slice on show",
             "",
-            "Add one there, or move to the slice that has them.",
+            f"Add one there, or move to the slice that has {'it' if alone else 'them'}.",
         )
     return _local_mm(indices[here], taken, volume, what)
 
