@@ -50,7 +50,7 @@ def test_points_count_from_the_corner_of_the_region_and_only_on_its_slice() -> N
     with pytest.raises(InputError, match="None of the 2 seed points lies on the slice on show"):
         seeds.points_to_seeds(points, image, (5, slice(0, 20), slice(0, 24)), 2.0)
     points.data = points.data[:1]
-    with pytest.raises(InputError, match="The seed point does not lie on the slice on show.*slice that has it"):
+    with pytest.raises(InputError, match=r"The seed point does not lie on the slice on show.*slice that has it"):
         seeds.points_to_seeds(points, image, (5, slice(0, 20), slice(0, 24)), 2.0)
 
 
