@@ -299,11 +299,15 @@ def _local_indices(indices: NDArray[np.float64], region: Region, what: str) -> N
     lengths = np.array([part.stop - part.start for part in parts], dtype=np.float64)
     outside = int(((local < -0.5) | (local >= lengths - 0.5)).any(axis=1).sum())
     if outside:
+        # a line or a shape has several
+        alone = len(indices) == 1 and " of " not in what
         raise InputError(
             "seeds-outside",
-            f"{outside} of {len(indices)} {what} lie outside the image or its region",
+            f"The {what.removesuffix('s')} lies outside the image or its region"
+            if alone
+            else f"{outside} of {len(indices)} {what} lie outside the image or its region",
             "",
-            "Move or delete them, or enlarge the region.",
+            f"Move or delete {'it' if alone else 'them'}, or enlarge the region.",
         )
     return local
 

@@ -58,6 +58,8 @@ def test_points_outside_and_no_points_are_told_apart() -> None:
     image = Image(np.zeros((6, 20, 24)))
     with pytest.raises(InputError, match="1 of 2 seed points lie outside the image"):
         seeds.points_to_seeds(Points([(1, 2, 3), (1, 19.6, 3)]), image, WHOLE, 2.0)
+    with pytest.raises(InputError, match=r"^The seed point lies outside the image or its region\. Move or delete it,"):
+        seeds.points_to_seeds(Points([(1, 19.6, 3)], ndim=3), image, (1, slice(0, 10), slice(0, 24)), 2.0)
     with pytest.raises(InputError, match="There are no seed points"):
         seeds.points_to_seeds(Points(ndim=3), image, WHOLE, 2.0)
 
