@@ -71,11 +71,14 @@ def points_in_region(
     indices = _indices_in_source(points_layer, source_layer, coordinates, taken)
     here = _on_pinned(indices, taken)
     if not here.any():
+        alone = len(indices) == 1
         raise InputError(
             "seeds-elsewhere",
-            f"None of the {len(indices)} {what} lies on the slice on show",
+            f"The {what.removesuffix('s')} does not lie on the slice on show"
+            if alone
+            else f"None of the {len(indices)} {what} lies on the slice on show",
             "",
-            "Add one there, or move to the slice that has them.",
+            f"Add one there, or move to the slice that has {'it' if alone else 'them'}.",
         )
     return _local_mm(indices[here], taken, volume, what)
 
@@ -296,11 +299,15 @@ def _local_indices(indices: NDArray[np.float64], region: Region, what: str) -> N
     lengths = np.array([part.stop - part.start for part in parts], dtype=np.float64)
     outside = int(((local < -0.5) | (local >= lengths - 0.5)).any(axis=1).sum())
     if outside:
+        # a line or a shape has several
+        alone = len(indices) == 1 and " of " not in what
         raise InputError(
             "seeds-outside",
-            f"{outside} of {len(indices)} {what} lie outside the image or its region",
+            f"The {what.removesuffix('s')} lies outside the image or its region"
+            if alone
+            else f"{outside} of {len(indices)} {what} lie outside the image or its region",
             "",
-            "Move or delete them, or enlarge the region.",
+            f"Move or delete {'it' if alone else 'them'}, or enlarge the region.",
         )
     return local
 

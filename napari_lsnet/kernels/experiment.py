@@ -194,6 +194,13 @@ def experiment_for(
     network, card = known_network(analysis.source)
     if not rows:
         raise InputError("knock-out-none", "No kernel is chosen", "", "Click one, or tick words in the list.")
+    if card.click is not None:
+        raise InputError(
+            "knock-out-click",
+            "This model begins at a click",
+            "what it finds depends on where it begins, so that an experiment without it says nothing",
+            "Choose a model that takes images alone.",
+        )
     volume = describe_layer(image)
     fault = channel_fault(volume, card)
     if fault:

@@ -22,7 +22,7 @@ ROLES = {
     "sigma": "\N{GREEK SMALL LETTER SIGMA}: divergence",
     "e": "e: slopes of the image",
 }
-SCALES = {"gradient": "each of slope 1 per mm", "raw": "as strong as they are"}
+SCALES = {"gradient": "slope 1 per mm", "raw": "as strong as they are"}
 MOST = 64
 """The solver convolves with every one of them in every step."""
 _PARTNERS = {"rho": "out", "sigma": "in"}

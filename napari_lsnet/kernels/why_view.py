@@ -171,9 +171,14 @@ class WhyView(QWidget):
         self._work.ask(question.answer)
 
     def _on_button(self, on: bool) -> None:
-        if on and self._results.analysis is None:
+        if not on:
+            return
+        reason = self._image.why_not()
+        if self._results.analysis is None or reason:
             self.button.setChecked(False)
-        elif on:
+            if reason:
+                self.refused.emit(reason)
+        else:
             self.told.emit("Click a place of the image, best on the boundary of a label.")
 
     def _on_click(self, position: Any) -> None:

@@ -245,7 +245,8 @@ class SegmentPanel(QWidget):
             self._outcome = "Cancelled before anything was finished."
             self.controls.tell(self._outcome)
             return
-        if result.complete and self._costs_of_run is not None:
+        # slices without a click take no time
+        if result.complete and self._costs_of_run is not None and not result.record.inputs.get("points"):
             learn_pace(result.record, self._costs_of_run)
         self._found = self._first_probability()
         layer = self.segment_run.layers["labels"]

@@ -53,6 +53,11 @@ class KeptStep:
         inside = int(np.count_nonzero(labels))
         return cls(report.number, report.count, report.grid, inside, packed, labels.shape, labels.dtype)
 
+    @property
+    def counted(self) -> str:
+        """What is counted, as in the line of the result."""
+        return "pixels" if len(self._shape) == 2 else "voxels"
+
     def labels(self) -> NDArray[Any]:
         """On the grid of the image; a copy."""
         flat = np.frombuffer(bytearray(zlib.decompress(self._packed)), self._dtype)

@@ -25,7 +25,7 @@ class StepsBar(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setToolTip("Go back to any step; voxels are those inside, in the part that was worked on")
+        self.slider.setToolTip("Go back to any step; counted are those inside, in the part that was worked on")
         self.slider.setPageStep(5)
         self.play_button = QPushButton("Play")
         self.play_button.setToolTip("Show the steps one after the other")
@@ -64,7 +64,7 @@ class StepsBar(QWidget):
             self.slider.setRange(0, kept - 1)
             self.slider.setValue(step.number)
         name = f"Step {step.number} of {step.count}" if step.number else f"Start of {step.count} steps"
-        self.where.setText(f"{name}, {step.grid}: {step.voxels:,} voxels")
+        self.where.setText(f"{name}, {step.grid}: {step.voxels:,} {step.counted}")
         self.where.setToolTip(self.where.text())
 
     def play(self) -> None:

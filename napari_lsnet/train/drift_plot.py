@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ FAMILIES = {
 
 _COLUMN = re.compile(r"drift_level(\d+)_(edge|rho|sigma)(?:_step(\d+))?(?:_(\d+))?_(\d+)")
 _MARGIN, _LINE = 6, 15
+_BETWEEN = 10
 _NEAR = 8.0
 
 Points = Sequence[tuple[float, float]]
@@ -156,13 +157,19 @@ class DriftPlot(QWidget):
                 painter.drawPolyline(QPolygonF(drawn))
 
     def _legend(self, painter: QPainter, line: QRectF) -> None:
-        left = line.left()
-        for family, value in self.largest().items():
-            colour, name = FAMILIES[family]
-            words = f"{name} {shown(value)}"
-            painter.setPen(QColor(colour))
+        left, metrics = line.left(), painter.fontMetrics()
+        for family, words in self.legend(lambda text: metrics.horizontalAdvance(text), line.width()).items():
+            painter.setPen(QColor(FAMILIES[family][0]))
             painter.drawText(QRectF(left, line.top(), line.right() - left, _LINE), Qt.AlignmentFlag.AlignLeft, words)
-            left += painter.fontMetrics().horizontalAdvance(words) + 10
+            left += metrics.horizontalAdvance(words) + _BETWEEN
+
+    def legend(self, width_of: Callable[[str], float], width: float) -> dict[str, str]:
+        """Name and value of each family; in a narrow panel the letter alone, since the value is what is read."""
+        largest = self.largest()
+        whole = {family: f"{FAMILIES[family][1]} {shown(value)}" for family, value in largest.items()}
+        if sum(width_of(words) + _BETWEEN for words in whole.values()) - _BETWEEN <= width:
+            return whole
+        return {family: f"{FAMILIES[family][1].split()[0]} {shown(value)}" for family, value in largest.items()}
 
     def _frame(self) -> QRectF:
         return QRectF(self.rect()).adjusted(_MARGIN, _MARGIN + 2 * _LINE, -_MARGIN, -_MARGIN - _LINE)

@@ -24,7 +24,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "chooses.",
     )
     group.add_argument(
-        "--rho", metavar="WHICH", help="Slopes of the level set: a selection such as 'layer=encoder*; order=1'."
+        "--rho", metavar="WHICH", help="Slopes of the level set: a selection such as 'layer=encoder.0.1.conv; order=1'."
     )
     group.add_argument("--sigma", metavar="WHICH", help="Their divergence, as many. Default: those of --rho.")
     group.add_argument("--edges", metavar="WHICH", help="Slopes of the image. Default: those of --rho.")

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, content in contents.items():
         outputs.write_whole(folder / name, content)
     _write_record(folder, found, arguments)
-    _tell(folder, found, [*contents, "kernels.lsnet.json", *more], notes, arguments)
+    _tell(folder, found, [*contents, "kernels.lsnet.json"], more, notes, arguments)
     return 0 if found.complete else STOPPED
 
 
@@ -209,12 +209,17 @@ def _write_record(folder: Path, found: KernelReport, arguments: argparse.Namespa
 
 
 def _tell(
-    folder: Path, found: KernelReport, names: Sequence[str], notes: Sequence[str], arguments: argparse.Namespace
+    folder: Path,
+    found: KernelReport,
+    names: Sequence[str],
+    terms: Sequence[str],
+    notes: Sequence[str],
+    arguments: argparse.Namespace,
 ) -> None:
     every = [*notes, *found.notes]
     if arguments.json:
         told: dict[str, Any] = {"event": "result", **found.record.result, "status": found.record.status}
-        report.write_json({**told, "out": str(folder), "files": list(names), "notes": every})
+        report.write_json({**told, "out": str(folder), "files": [*names, *terms], "notes": every})
         return
     report.say(*lines(found), *(f"Note: {note}" for note in every))
     if found.skipped:
@@ -222,6 +227,9 @@ def _tell(
         were = "was" if len(found.skipped) == 1 else "were"
         report.say(f"{_many(len(found.skipped), 'convolution')} {were} not analysed: {reasons}.")
     report.say(f"Saved {_many(len(names), 'file')} in {folder}; begin with kernels.html.")
+    if terms:
+        # where --terms says, which need not be the folder
+        report.say(f"Saved the terms in {arguments.terms.parent}: {', '.join(terms)}.")
 
 
 def _many(count: int, name: str) -> str:

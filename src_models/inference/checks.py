@@ -114,7 +114,7 @@ def _of_the_geometry(card: ModelCard, shape: Sequence[int], spacing: Sequence[fl
     suited = card.for_unit(unit).preprocessing
     target, ndim = suited.spacing, len(spacing)
     if card.ndim == 3 and (ndim == 2 or 1 in shape):
-        said.append("The model is 3D and the image one slice: it is repeated to the size of a window by padding.")
+        said.append("The model is 3D and the image one slice: the slice is padded to the size of a window.")
     trained = card.preprocessing.spacing
     if trained is not None and suited.spacing is None and unit == "mm":
         said.append(

@@ -152,6 +152,7 @@ class Job:
             Export(layout.maps, self.classes, self._targets(layout)),
             self._skip(tiling),
             self._dark(),
+            bool(self.points),
         )
         try:
             begun = yield from self._first(data, layout, tiling, begun)

@@ -207,7 +207,7 @@ class StepsJob(Job):
         passes.begin()
         for number in range(self.count):
             export = Export(layout.maps, self.classes, self._only_labels(layout))
-            sweep = Sweep(data, layout, passes, tiling, export, self._skip(tiling), self._dark())
+            sweep = Sweep(data, layout, passes, tiling, export, self._skip(tiling), self._dark(), bool(self.points))
             for window in sweep.run():
                 if sweep.rescues:
                     raise too_large()

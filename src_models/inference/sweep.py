@@ -62,6 +62,9 @@ class Sweep:
         Which windows are not computed; see the parameters.
     dark : float or None
         Normalised value of the body's limit, for ``skip="body"``.
+    clicked : bool
+        Whether the last channel is that of the clicks: a window without one is background and is not computed. It is
+        one slice of a volume, since such a network sees the whole of what it works on.
     """
 
     data: Windowed
@@ -71,6 +74,7 @@ class Sweep:
     export: Export
     skip: str = "constant"
     dark: float | None = None
+    clicked: bool = False
     patch: tuple[int, ...] = field(init=False)
     skipped: int = 0
     computed: int = 0
@@ -167,6 +171,8 @@ class Sweep:
 
     def _one(self, window: Window, ring: Ring, weight: Tensor | None) -> None:
         data = self.data[(slice(None), *window.read)]
+        if self._has_no_click(data):
+            return
         if self._is_skipped(data):
             self.skipped += 1
             return
@@ -179,6 +185,10 @@ class Sweep:
         if self.seam is None and self.tiling.halo is None and not self.passes.networks[0].norm_free:
             self._compare(window, values[: self.passes.networks[0].num_classes])
         ring.add(window.write, values[(slice(None), *window.inner)], weight)
+
+    def _has_no_click(self, data: Tensor) -> bool:
+        """Distances to a click differ from voxel to voxel; without one they are the same everywhere."""
+        return self.clicked and bool((data[-1] == data[-1].flatten()[0]).all())
 
     def _is_skipped(self, data: Tensor) -> bool:
         if self.skip == "none":

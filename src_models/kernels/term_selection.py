@@ -71,7 +71,10 @@ def selected_terms(
 def _kernels(report: KernelReport, rows: NDArray[np.intp], role: str) -> NDArray[np.float64]:
     if len(rows) > MOST:
         raise InputError(
-            "terms-many", f"{len(rows)} kernels are too many for {role}", f"at most {MOST} are taken", "Choose fewer."
+            "terms-many",
+            f"{len(rows):,} kernels are too many for {role}",
+            f"at most {MOST} are taken",
+            "Choose fewer: those of one layer, by its whole name.",
         )
     found: list[NDArray[Any]] = [report.kernel(int(row)) for row in rows]
     if len({part.shape for part in found}) > 1 or set(found[0].shape) != {3}:

@@ -109,6 +109,9 @@ def test_a_network_that_begins_at_a_click_takes_points(kernel_folder, panel, qtb
     part.button.click()
     click(panel, image.data_to_world((11, 10)))
     assert "begins at a click" in panel.controls.status.text()
+    panel.on_image.knock_button.click()
+    assert panel.controls.status.text().startswith("This model begins at a click: what it finds depends")
+    assert not panel.on_image.experiment_run.is_busy
     panel.viewer.add_points([image.data_to_world((11, 8))], units="mm", name="inside")
     part = why(panel, qtbot, image.data_to_world((11, 10)))
     # two voxels beside the middle of a ball of 4
@@ -174,6 +177,10 @@ def test_what_cannot_be_asked_is_one_sentence_and_waits_no_more(panel, qtbot):
     panel.viewer.layers.remove(image)
     assert part.layer is None
     assert part.tree.isHidden()
+    panel.viewer.layers.clear()
+    part.button.click()
+    assert not part.button.isChecked()
+    assert "Open an image" in panel.controls.status.text()
 
 
 def test_a_closed_panel_hears_no_more_clicks(panel, qtbot):

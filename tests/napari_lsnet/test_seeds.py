@@ -49,12 +49,17 @@ def test_points_count_from_the_corner_of_the_region_and_only_on_its_slice() -> N
     assert [sphere.centre for sphere in found.spheres] == [(2.0, 5.0)]
     with pytest.raises(InputError, match="None of the 2 seed points lies on the slice on show"):
         seeds.points_to_seeds(points, image, (5, slice(0, 20), slice(0, 24)), 2.0)
+    points.data = points.data[:1]
+    with pytest.raises(InputError, match=r"The seed point does not lie on the slice on show.*slice that has it"):
+        seeds.points_to_seeds(points, image, (5, slice(0, 20), slice(0, 24)), 2.0)
 
 
 def test_points_outside_and_no_points_are_told_apart() -> None:
     image = Image(np.zeros((6, 20, 24)))
     with pytest.raises(InputError, match="1 of 2 seed points lie outside the image"):
         seeds.points_to_seeds(Points([(1, 2, 3), (1, 19.6, 3)]), image, WHOLE, 2.0)
+    with pytest.raises(InputError, match=r"^The seed point lies outside the image or its region\. Move or delete it,"):
+        seeds.points_to_seeds(Points([(1, 19.6, 3)], ndim=3), image, (1, slice(0, 10), slice(0, 24)), 2.0)
     with pytest.raises(InputError, match="There are no seed points"):
         seeds.points_to_seeds(Points(ndim=3), image, WHOLE, 2.0)
 

@@ -7,6 +7,7 @@ import pytest
 
 from napari_lsnet.roles import is_labels, is_live
 from napari_lsnet.segment.panel import SegmentPanel
+from napari_lsnet.segment.steps import KeptStep
 from tests.napari_lsnet.models import save_bright_model, save_level_set_model
 
 
@@ -79,6 +80,15 @@ def test_a_click_is_asked_for_and_the_structure_is_found_there(panel, qtbot):
     assert not controls.run_button.isEnabled()
 
 
+def test_a_step_counts_what_the_result_counts():
+    class Report:
+        number, count, grid = 1, 3, "half grid"
+
+    for shape, counted in (((4, 5), "pixels"), ((2, 4, 5), "voxels")):
+        Report.found = np.ones(shape, np.uint8)
+        assert KeptStep.of(Report).counted == counted
+
+
 def test_on_one_slice_a_click_elsewhere_is_said(panel, qtbot):
     panel.inputs.models.choose("lsn-bright-2d")
     panel.inputs.click.new_button.click()
@@ -86,7 +96,7 @@ def test_on_one_slice_a_click_elsewhere_is_said(panel, qtbot):
     panel.inputs.extent.set_mode("slice")
     panel.viewer.dims.set_current_step(0, 0)
     panel.run()
-    assert panel.controls.status.text().startswith("None of the 1 clicks lies on the slice on show.")
+    assert panel.controls.status.text().startswith("The click does not lie on the slice on show.")
     panel.viewer.dims.set_current_step(0, 1)
     found = to_end(panel, qtbot, panel.run)
     assert found.record.inputs["points"] == [[14.0, 18.0]]

@@ -242,6 +242,9 @@ def test_a_line_of_the_drift_is_named_by_the_kernel_it_belongs_to(qtbot):
     plot.show_drift({far: [(1, 0.1), (2, 0.4)], near: [(1, 0.01), (2, 0.02)], "drift_other": [(1, 1.0)]})
     assert [kernel.text for kernel in plot.lines] == ["rho 4, level 1, step 5, class 2", "edge 1, level 3"]
     assert plot.largest() == {"edge": 0.02, "rho": 0.4}
+    names = ["e edges 0.02", "ρ gradient 0.4"]
+    assert list(plot.legend(len, sum(map(len, names)) + 10).values()) == names
+    assert list(plot.legend(len, sum(map(len, names)) + 9).values()) == ["e 0.02", "ρ 0.4"]
     assert plot.nearest(QPointF(293, 38)).family == "rho"
     assert plot.nearest(QPointF(293, 133)).family == "edge"
     assert plot.nearest(QPointF(60, 60)) is None

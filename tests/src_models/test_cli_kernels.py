@@ -141,6 +141,10 @@ def test_kernels_are_written_as_terms_of_the_solver(tmp_path: Path, capsys: pyte
     terms = read_terms(file)
     assert terms.rho.shape == (2, 3, 3)
     assert np.abs(terms.rho.sum((1, 2))).max() < 1e-12
+    assert main([*words, "--terms", str(file), "--rho", "rows=1,2", "--project"]) == 0
+    said = capsys.readouterr().out
+    assert f"Saved {len(list(out.iterdir()))} files in {out}" in said
+    assert f"Saved the terms in {tmp_path}: terms.safetensors, terms.json." in said
     assert main([word for word in [*words, "--terms", str(file), "--rho", "rows=1"] if word != "--overwrite"]) == 2
     assert "terms.safetensors exists already" in capsys.readouterr().err
 

@@ -157,3 +157,23 @@ def test_what_is_kept_between_steps_is_in_the_forecast():
     one, image = lsn(3), scene(24, 40, 40)
     told = [next(work(one, image, (1.0, 1.0, 1.0))).values["peak_memory_gb"] for work in (predict, predict_steps)]
     assert told[1] - told[0] > 4 * image.size * (4 + 3) / 1e9
+
+
+def test_slices_without_a_click_are_background_and_take_no_time():
+    """Also for a network whose front would come from anywhere; its steps go on in the slices that are clicked."""
+    one = lsn(2, start="seed")
+    seen: list[torch.Tensor] = []
+    one.network.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
+    image, spacing = scene(5, 30, 22), (3.0, 1.0, 1.0)
+    points = [(3.0 * z, 12.0, 9.0) for z in (1, 3)]
+    plain = finish(predict(one, image, spacing, points=points))
+    # the forecast of the memory asks for shapes alone
+    assert sum(x.device.type == "cpu" for x in seen) == 2
+    assert [bool(part.any()) for part in plain.labels] == [False, True, False, True, False]
+    for z in (1, 3):
+        alone = finish(predict(one, image[z], spacing[1:], points=[(12.0, 9.0)]))
+        np.testing.assert_array_equal(plain.labels[z], alone.labels)
+    found, _, watched = steps_of(one, image, spacing, points)
+    np.testing.assert_array_equal(watched.labels, plain.labels)
+    assert all(not step[[0, 2, 4]].any() for step in found)
+    assert not any("skipped" in note for note in plain.notes)

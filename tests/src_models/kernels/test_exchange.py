@@ -175,5 +175,5 @@ def test_kernels_of_other_sizes_and_too_many_have_no_role() -> None:
     with pytest.raises(InputError, match="of 2D and of 3D"):
         selected_terms(mixed, Selection(rows=(0,)), Selection(rows=(1,)))
     many = finish(analyse(nn.Conv2d(20, 20, 3), chosen))
-    with pytest.raises(InputError, match="too many"):
+    with pytest.raises(InputError, match="too many for rho: at most 256 are taken"):
         selected_terms(many, Selection())
