@@ -31,7 +31,8 @@ def score_text(card: ModelCard) -> str:
     if known is None:
         return ""
     mean, patients = known
-    return f"Dice {mean:.3f} on " + (f"{patients} unseen patients" if patients else "unseen patients")
+    how = "with a click " if card.click is not None else ""
+    return f"Dice {mean:.3f} {how}on " + (f"{patients} unseen patients" if patients else "unseen patients")
 
 
 def unseen_score(card: ModelCard) -> tuple[float, int] | None:

@@ -307,6 +307,7 @@ def _sphere(text: str, frame: Frame) -> Sphere:
 def _place(where: str, text: str, frame: Frame, example: str, more: str) -> tuple[float, ...]:
     """The place in mm, axes as in the presented region, that `where` of the option `text` says."""
     grid, order = frame.volume.grid, frame.volume.stored_order
+    unit = "mm" if grid.spacing_known else "px"
     try:
         point = [float(part) for part in where.split(",")]
     except ValueError:
@@ -315,7 +316,7 @@ def _place(where: str, text: str, frame: Frame, example: str, more: str) -> tupl
         raise InputError(
             "point",
             f"--point {text} cannot be read",
-            f"it needs {grid.ndim} coordinates{more or ' in mm'}",
+            f"it needs {grid.ndim} coordinates{more or f' in {unit}'}",
             f"Write it like this: --point {'40,' * (grid.ndim - 2)}{example}",
         )
     stored_shape = [grid.shape[order.axes.index(axis)] for axis in range(grid.ndim)]
@@ -325,7 +326,7 @@ def _place(where: str, text: str, frame: Frame, example: str, more: str) -> tupl
             raise InputError(
                 "point-outside",
                 f"--point {text} lies outside the image",
-                f"coordinate {axis + 1} runs from 0 to {(n - 1) * h:g} mm",
+                f"coordinate {axis + 1} runs from 0 to {(n - 1) * h:g} {unit}",
                 "Move the point into the structure.",
             )
     centre = []

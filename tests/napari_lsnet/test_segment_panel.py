@@ -265,6 +265,8 @@ def test_the_score_counts_every_patient_once():
     assert score_text(liver) == f"Dice {over_all[0]['dice']:.3f} on {over_all[0]['patients']} unseen patients"
     folds = liver.model_copy(update={"metrics": tuple(row for row in liver.metrics if row["fold"] != "all")})
     assert score_text(folds).endswith(f" on {over_all[0]['patients']} unseen patients")
+    clicked = next(card for card in cards.values() if card.click is not None)
+    assert " with a click on 92 unseen patients" in score_text(clicked)
 
 
 def test_a_new_user_finds_the_best_model_that_needs_no_click(monkeypatch, tmp_path):

@@ -174,9 +174,9 @@ def test_the_command_takes_the_click_and_replays_it(trained, tmp_path, capsys):
     assert main([*words, str(tmp_path / "out"), "--point", "14,16:3"]) == 2
     capsys.readouterr()
     for text, says in (
-        ("14", "2 coordinates in mm"),
-        ("nan,16", "2 coordinates in mm"),
-        ("14,99", "outside the image"),
+        ("14", "2 coordinates in px"),
+        ("nan,16", "2 coordinates in px"),
+        ("14,99", "coordinate 2 runs from 0 to 32 px"),
     ):
         assert main([*words, str(tmp_path / "out"), "--point", text]) == 2
         told = capsys.readouterr().err
