@@ -17,6 +17,10 @@ DEBIAN_LIBRARIES := xvfb xauth libgl1 libglx-mesa0 libgl1-mesa-dri libegl1 libop
 	libglib2.0-0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 \
 	libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1
 
+# What the second Qt binding is tried on in every run.
+SECOND := $(foreach part,first_minutes forms jobs kernels_why kernels_to_level_set models_panel segment_panel \
+	segment_steps steering train_panel,tests/napari_lsnet/test_$(part).py)
+
 # One thread: on small arrays more threads only wait for each other, and the order of sums stays the same.
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
@@ -39,15 +43,18 @@ test: lint $(WINDOW) ## everything: style, types, import rules, manifest, all te
 	cat .viewer-tests.log; rm -f .viewer-tests.log; \
 	exit $$failed
 
-# Both bindings are tried even where the first fails. What opens no window is the same with the second.
+# Both bindings are tried even where the first fails. With the second, one file for each panel: all of them are slow.
 test-viewer: $(WINDOW) ## the tests of the window alone, with both Qt bindings
 	@failed=0; \
-	eval "$(ON_SCREEN) env QT_API=pyside6 PYTEST_QT_API=pyside6 $(BIN)/python -m pytest -q tests/napari_lsnet --qt-only" || failed=1; \
 	eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest -q tests/napari_lsnet" || failed=1; \
+	eval "$(ON_SCREEN) env QT_API=pyside6 PYTEST_QT_API=pyside6 $(BIN)/python -m pytest -q --qt-only $(SECOND)" || failed=1; \
 	exit $$failed
 
-test-slow: $(WINDOW) ## the tests that take long
-	@eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest -m slow"
+test-slow: $(WINDOW) ## the tests that take long, and all of the window with the second Qt binding
+	@failed=0; \
+	eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest -m slow" || failed=1; \
+	eval "$(ON_SCREEN) env QT_API=pyside6 PYTEST_QT_API=pyside6 $(BIN)/python -m pytest -q --qt-only tests/napari_lsnet" || failed=1; \
+	exit $$failed
 
 lint: $(PACKAGES) ## style, types, import rules, manifest
 	@$(BIN)/ruff check
