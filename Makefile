@@ -43,7 +43,7 @@ test: lint $(WINDOW) ## everything: style, types, import rules, manifest, all te
 	cat .viewer-tests.log; rm -f .viewer-tests.log; \
 	exit $$failed
 
-# Both bindings are tried even where the first fails. With the second, one file for each panel: all of them are slow.
+# Both bindings are tried even where the first fails. With the second, the quicker files of each panel: all take too long.
 test-viewer: $(WINDOW) ## the tests of the window alone, with both Qt bindings
 	@failed=0; \
 	eval "$(ON_SCREEN) env QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(BIN)/python -m pytest -q tests/napari_lsnet" || failed=1; \

@@ -14,7 +14,6 @@ from napari_lsnet.model_list import ModelChoice
 from napari_lsnet.section import Section, wrapped_line
 from napari_lsnet.segment import words
 from src_models.errors import LsnetError
-from src_models.preprocessing.click import Click
 
 
 class ModelChooser(QWidget):
@@ -167,6 +166,6 @@ def first_choice(choices: Sequence[ModelChoice]) -> ModelChoice | None:
 
     def rank(choice: ModelChoice) -> tuple[bool, float]:
         known = words.unseen_score(choice.card)
-        return Click.of(choice.card.network) is None, -1.0 if known is None else known[0]
+        return choice.card.click is None, -1.0 if known is None else known[0]
 
     return max(choices, key=rank, default=None)

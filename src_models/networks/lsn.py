@@ -36,8 +36,8 @@ from src_models.networks.network import NetOutput, Network, NetworkOptions, pad_
 Start = Literal["ones", "seed", "threshold", "stem"]
 
 STILL = (
-    "No step moves the level set: g has become 0, and the start alone decides. Begin with the weights of a network "
-    "that was trained with a click (--init-from)."
+    "No step moves the level set: g or the weights of all terms are 0, and the start alone decides. Begin with the "
+    "weights of a network that was trained with a click (--init-from)."
 )
 _MODES = {"slides": "none", "upwind": "osher_sethian"}
 
